@@ -28,6 +28,9 @@ func (t *JournalTrouble) Is(other *JournalTrouble, while time.Duration) bool {
 	})
 }
 
+// JournalBehind is how old the recovery point of a journal may be. It is seconds while all is well.
+const JournalBehind = 5 * time.Minute
+
 // JournalPoint is a place where the journal is behind or damaged.
 type JournalPoint struct {
 	Backend  string    // empty for the leader's disk

@@ -178,7 +178,7 @@ func withJournal(scrub scrubbing, f *following) scrubbing {
 	return func(ctx context.Context, s cluster.Scrub) error {
 		err := scrub(ctx, s)
 		if s.Share > 0 && ctx.Err() == nil {
-			err = errors.Join(err, f.keeper.scrub(ctx, s.Share))
+			err = errors.Join(err, f.keeper.Scrub(ctx, s.Share))
 		}
 		if s.Drill && ctx.Err() == nil {
 			err = errors.Join(err, f.prover.Drill(ctx))
@@ -186,6 +186,9 @@ func withJournal(scrub scrubbing, f *following) scrubbing {
 		return err
 	}
 }
+
+// noteRetry and lastNoteRetry are the pauses after which it is tried again to note how a scrub has ended.
+const noteRetry, lastNoteRetry = time.Second, time.Minute
 
 // noted makes a scrub note in the catalog how it has ended. One that ends with the term is made again by the next leader.
 func noted(c *catalog.Catalog, log *slog.Logger, scrub scrubbing) scrubbing {

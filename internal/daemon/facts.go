@@ -12,6 +12,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/proving"
 	"github.com/snapshotd/snapshotd/internal/schedule"
 	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/keeping"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/server/status"
@@ -32,9 +33,11 @@ type facts struct {
 	certs   certificates // for etcd
 	saving  func() *status.Moving
 	failed  func() map[string]error // the last reconcile of this replica, by backend
+	kept    time.Duration           // how far back the journal reaches
 	journal *journal.Journal        // nil without one
-	keeper  keeper
-	prover  *proving.Prover // nil without a journal
+	keeper  *keeping.Keeper         // nil without a journal
+	noter   *keeping.Noter          // the same
+	prover  *proving.Prover         // the same
 }
 
 var (
@@ -68,7 +71,8 @@ func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules, scrubs []sche
 		catalog: p.catalog, store: storeOf(cfg), node: s.cfg.NodeName, certs: certificates{&s.certificates, certificateFiles(cfg)},
 		saving:  func() *status.Moving { return s.events.Moving(cfg.Name) },
 		failed:  func() map[string]error { return s.events.Unreconciled(cfg.Name) },
-		journal: p.following.journal, keeper: p.following.keeper, prover: p.following.prover,
+		kept:    cfg.Journal.Window,
+		journal: p.following.journal, keeper: p.following.keeper, noter: p.following.noter, prover: p.following.prover,
 	}
 	rules := retentions(cfg, s.cfg.NodeName)
 	for i, b := range cfg.Backends {

@@ -15,6 +15,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/internal/proving"
 	"github.com/snapshotd/snapshotd/journal"
+	"github.com/snapshotd/snapshotd/journal/keeping"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/repository"
@@ -44,13 +45,13 @@ func (s *Service) openJournal(
 	}
 	log := s.log.With("cluster", cfg.Name)
 	f := p.following
-	n := &noter{catalog: p.catalog, node: s.cfg.NodeName, log: log}
-	f.keeper = newKeeper(cfg.Journal.Window, n, log)
+	f.noter = keeping.NewNoter(p.catalog, s.cfg.NodeName, log)
 	var stores []journal.Store
+	var places []upkeep.Place
 	for _, repo := range repos {
 		store := segments.New(segments.Config{Repository: repo, Recipients: k.recipients, Identities: k.identities})
 		stores = append(stores, store)
-		f.keeper.Places = append(f.keeper.Places, upkeep.Place{Repository: repo, Segments: store})
+		places = append(places, upkeep.Place{Repository: repo, Segments: store})
 	}
 	f.prover = proving.New(proving.Config{
 		Catalog: p.catalog, Repositories: repos, Identities: k.identities, Driller: inTurn{drill.Driller{}, cfg.Name, s.drillTurns},
@@ -76,12 +77,15 @@ func (s *Service) openJournal(
 		},
 		Broken: func(ctx context.Context, why segment.Cause, where ...snapshot.JournalBreak) {
 			s.telemetry.JournalBroken(ctx, cfg.Name, string(why))
-			n.broken(where...)
+			f.noter.Broken(where...)
 		},
-		Grown:  func(where snapshot.JournalBreak) { n.broken(where) },
+		Grown:  func(where snapshot.JournalBreak) { f.noter.Broken(where) },
 		Latest: func(ctx context.Context) (segment.Timeline, error) { return latest(ctx, p.catalog) },
 		Note:   func(ctx context.Context, t segment.Timeline) error { return noteTimeline(ctx, p.catalog, t) },
 		Logger: log,
+	})
+	f.keeper = keeping.New(keeping.Config{
+		Journal: f.journal, Places: places, Window: cfg.Journal.Window, Noter: f.noter, Logger: log,
 	})
 	c.following.later("journal", f.journal.Close)
 	return nil
@@ -122,10 +126,10 @@ func (c *managed) startJournal(ctx context.Context) {
 		kinds = append(kinds, string(k))
 	}
 	state := func() telemetry.JournalState {
-		return measured(c.journal.Status(), c.prover.UpTo(), c.keeper.copies.State)
+		return measured(c.journal.Status(), c.prover.UpTo(), c.keeper.State)
 	}
 	c.telemetry.AddJournal(ctx, c.Name(), state, causes, kinds)
-	c.keeper.noter.run(ctx, &c.loops)
+	c.noter.Run(ctx, &c.loops)
 	c.loops.Go(func() { c.journal.Run(ctx) })
 }
 
@@ -225,11 +229,12 @@ func lacking(r *snapshot.Snapshot, backends []string) error {
 	return &journal.PartialBase{Lacking: names}
 }
 
-// following is what a leader does beside the domain's loops.
+// following is what a leader does beside the domain's loops. All of it is nil without a journal.
 type following struct {
-	journal *journal.Journal // nil without one
-	keeper  keeper
-	prover  *proving.Prover // nil without a journal
+	journal *journal.Journal
+	keeper  *keeping.Keeper
+	noter   *keeping.Noter
+	prover  *proving.Prover
 }
 
 // during follows etcd as long as lead runs, until ctx, the term of a leader, ends.
@@ -237,7 +242,7 @@ func (f *following) during(ctx context.Context, term int64, lead func()) {
 	var work sync.WaitGroup
 	if f.journal != nil {
 		work.Go(func() { f.journal.Follow(ctx, term) })
-		work.Go(func() { f.keeper.run(ctx, f.journal) })
+		work.Go(func() { f.keeper.Run(ctx) })
 		work.Go(func() { f.prover.Run(ctx) })
 	}
 	lead()

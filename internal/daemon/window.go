@@ -3,10 +3,8 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/snapshotd/snapshotd/cluster"
-	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/journal/upkeep"
 	"github.com/snapshotd/snapshotd/server/status"
 )
@@ -18,18 +16,13 @@ func (f facts) Window(ctx context.Context) (status.Window, error) {
 		return w, nil
 	}
 	w.Estimates = status.Estimates()
-	places, away := opened(ctx, f.keeper.Places)
-	var listings []journal.Listing
-	for _, p := range places {
-		listings = append(listings, p.Segments)
-	}
-	found := journal.Look(ctx, listings)
-	w.Partial = found.Partial || len(away) > 0
+	found := f.keeper.Window(ctx)
+	w.Partial = found.Partial
 	where := "no backend of this replica"
 	if w.Partial {
 		where = "no backend that answers"
 	}
-	for _, err := range append(away, found.Unread...) {
+	for _, err := range found.Unread {
 		w.Unread = append(w.Unread, err.Error())
 	}
 	for _, t := range found.Timelines {
@@ -59,7 +52,7 @@ func (f facts) JournalRemovals(ctx context.Context) ([]status.JournalRemoval, er
 	if f.journal == nil {
 		return nil, nil
 	}
-	all, err := f.keeper.Plan(ctx, f.journal.Live(), time.Now())
+	all, err := f.keeper.Plan(ctx)
 	var removals []status.JournalRemoval
 	for _, r := range all {
 		removals = append(removals, status.JournalRemoval{
@@ -76,10 +69,10 @@ func (f facts) ReconcileJournal(ctx context.Context, req cluster.ReconcileReques
 		return nil
 	}
 	task := upkeep.Task{Into: req.Backends, Repair: req.Repair, ValidateOnly: req.ValidateOnly}
-	for _, done := range f.keeper.reconcile(ctx, f.journal, task) {
+	for _, done := range f.keeper.Reconcile(ctx, task) {
 		all = append(all, status.JournalCopies{
 			Backend: done.Backend, Segments: int64(done.Segments), Bytes: done.Bytes, Lacking: done.Lacking,
-			Damaged: f.keeper.copies.State(done.Backend).Damaged, Err: done.Err,
+			Damaged: f.keeper.State(done.Backend).Damaged, Err: done.Err,
 		})
 	}
 	return all
@@ -91,10 +84,13 @@ func (f facts) followed() *status.Journal {
 		return nil
 	}
 	s := f.journal.Status()
-	j := &status.Journal{Following: s.Leading, Endpoint: s.Endpoint, Kept: f.keeper.Window}
+	j := &status.Journal{Following: s.Leading, Endpoint: s.Endpoint, Kept: f.kept}
 	if !s.Leading {
 		return j
 	}
-	j.Lag, j.Points = s.Lag(), f.keeper.points(s)
+	j.Lag = s.Lag()
+	for _, p := range f.keeper.Points(s) {
+		j.Points = append(j.Points, status.Point(p))
+	}
 	return j
 }

@@ -18,7 +18,7 @@ func (v *verdict) journal() {
 				"repair replaces them, within 20 min, if another backend has their revisions. The log of the replica that found them names them.",
 				p.Damaged, p.Backend)
 		}
-		if p.Age < journalBehind {
+		if p.Age < snapshot.JournalBehind {
 			continue
 		}
 		where, why := "the disk of the leading replica", "its log says why etcd is not followed"

@@ -557,7 +557,7 @@ func TestAJournalThatIsBehindNeedsAttention(t *testing.T) {
 // The leader notes it in the catalog, so that the others have the same verdict.
 func TestTheOtherReplicasTellWhereTheJournalIsBehind(t *testing.T) {
 	points := []status.Point{
-		{Age: time.Second}, {Backend: "s3", Age: 9 * time.Minute, Error: "access denied."}, {Backend: "local", Age: time.Second, Damaged: 2},
+		{Age: time.Second}, {Backend: "s3", Age: 10 * time.Minute, Error: "access denied."}, {Backend: "local", Age: time.Second, Damaged: 2},
 	}
 	leader, other, nobody := "node-1", "node-2", ""
 	judged := func(j *status.Journal, leads *string) string {
@@ -565,8 +565,13 @@ func TestTheOtherReplicasTellWhereTheJournalIsBehind(t *testing.T) {
 		k.Node, k.Leader, k.Journal = "node-3", leads, j
 		return found(k)
 	}
-	noted := &status.Journal{Notes: snapshot.JournalNotes{Trouble: status.Trouble(leader, points, now.Add(-time.Minute))}}
-	points[1].Age += time.Minute
+	told := func(points ...snapshot.JournalPoint) *status.Journal {
+		return &status.Journal{Notes: snapshot.JournalNotes{Trouble: &snapshot.JournalTrouble{Node: leader, Points: points}}}
+	}
+	noted := told(
+		snapshot.JournalPoint{Backend: "s3", Complete: now.Add(-10 * time.Minute), Error: "access denied."},
+		snapshot.JournalPoint{Backend: "local", Damaged: 2},
+	)
 	want := judged(&status.Journal{Following: true, Points: points}, &leader)
 	if strings.Count(want, "attention") != 2 || !strings.Contains(want, "10m0s behind on backend s3: access denied") {
 		t.Fatalf("the leader says\n%s", want)
@@ -582,8 +587,7 @@ func TestTheOtherReplicasTellWhereTheJournalIsBehind(t *testing.T) {
 	if got := judged(noted, &other); got != "" {
 		t.Errorf("another one leads: it says\n%s", got)
 	}
-	well := status.Trouble(leader, []status.Point{{Age: time.Minute, Error: "it was slow"}}, now)
-	if got := judged(&status.Journal{Notes: snapshot.JournalNotes{Trouble: well}}, &leader); got != "" {
+	if got := judged(told(), &leader); got != "" {
 		t.Errorf("all is well, and it says\n%s", got)
 	}
 }

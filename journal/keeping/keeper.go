@@ -1,4 +1,4 @@
-package daemon
+package keeping
 
 import (
 	"context"
@@ -12,7 +12,6 @@ import (
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/journal/upkeep"
-	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -24,26 +23,41 @@ const (
 	pruneEvery  = time.Hour // and merge and sweep the timelines of the past, which change seldom, and note the gaps
 )
 
-// keeper keeps the journal of a cluster small and whole on its backends, while this replica leads.
-type keeper struct {
-	*upkeep.Pruner
-	copies *upkeep.Copies
-	noter  *noter
-	wake   chan struct{} // asks for a repair at once; holds one
-	log    *slog.Logger
+// Config of a [Keeper]. A Window of 0 is as far as there are snapshots; all else is needed.
+type Config struct {
+	Journal *journal.Journal
+	Places  []upkeep.Place
+	Window  time.Duration // how far back the journal reaches
+	Noter   *Noter
+	Logger  *slog.Logger
 }
 
-func newKeeper(window time.Duration, n *noter, log *slog.Logger) keeper {
-	p := &upkeep.Pruner{Window: window}
-	return keeper{p, &upkeep.Copies{Pruner: p}, n, make(chan struct{}, 1), log}
+// Keeper keeps the journal of a cluster small and whole on its backends, while this replica leads. Its methods may be
+// called at once from several goroutines.
+type Keeper struct {
+	journal *journal.Journal
+	pruner  *upkeep.Pruner
+	copies  *upkeep.Copies
+	noter   *Noter
+	wake    chan struct{} // asks for a repair at once; holds one
+	log     *slog.Logger
 }
 
-// run merges, repairs and prunes until ctx ends. It begins with a pause: the leadership may not last.
-func (k keeper) run(ctx context.Context, j *journal.Journal) {
+// New returns a keeper. It does nothing by itself.
+func New(cfg Config) *Keeper {
+	p := &upkeep.Pruner{Places: cfg.Places, Window: cfg.Window}
+	return &Keeper{
+		journal: cfg.Journal, pruner: p, copies: &upkeep.Copies{Pruner: p}, noter: cfg.Noter, wake: make(chan struct{}, 1),
+		log: cfg.Logger,
+	}
+}
+
+// Run merges, repairs and prunes until ctx, the term of a leader, ends. It begins with a pause: the term may not last.
+func (k *Keeper) Run(ctx context.Context) {
 	var watch sync.WaitGroup
 	defer watch.Wait()
-	watch.Go(func() { k.watch(ctx, j) })
-	watch.Go(func() { k.tell(ctx, j) })
+	watch.Go(func() { k.watch(ctx) })
+	watch.Go(func() { k.tell(ctx) })
 	k.copies.Forget()
 	pruned, repaired, past, noted := time.Now(), time.Time{}, time.Time{}, time.Time{}
 	due := false // a repair: something was found, or the last one has left something
@@ -53,12 +67,12 @@ func (k keeper) run(ctx context.Context, j *journal.Journal) {
 			return
 		}
 		due = due || woken
-		live := j.Live()
+		live := k.journal.Live()
 		all := time.Since(past) >= pruneEvery
 		if all {
 			past = time.Now()
 		}
-		for _, p := range k.Places {
+		for _, p := range k.pruner.Places {
 			due = k.merge(ctx, p, live, all) || due
 		}
 		if live == "" {
@@ -66,7 +80,7 @@ func (k keeper) run(ctx context.Context, j *journal.Journal) {
 		}
 		if due || time.Since(repaired) >= repairEvery {
 			repaired = time.Now()
-			due = k.repair(ctx, j, live)
+			due = k.repair(ctx, live)
 		}
 		if time.Since(pruned) >= pruneEvery {
 			pruned = time.Now()
@@ -80,37 +94,24 @@ func (k keeper) run(ctx context.Context, j *journal.Journal) {
 }
 
 // watch looks for a timeline of another replica. A later one hides all that is added, however long a merge takes.
-func (k keeper) watch(ctx context.Context, j *journal.Journal) {
+func (k *Keeper) watch(ctx context.Context) {
 	for backoff.Wait(ctx, backoff.Spread(mergeEvery, 0.1)) == nil {
-		if err := j.Overtaken(ctx); err != nil && ctx.Err() == nil {
+		if err := k.journal.Overtaken(ctx); err != nil && ctx.Err() == nil {
 			k.log.ErrorContext(ctx, "journal of other replicas is not seen", "next_in", mergeEvery, "error", err)
 		}
 	}
 }
 
 // tell tells the other replicas where the journal is behind or damaged. It begins with a pause: the term may not last.
-func (k keeper) tell(ctx context.Context, j *journal.Journal) {
+func (k *Keeper) tell(ctx context.Context) {
 	var noted *snapshot.JournalTrouble // by this term
 	for backoff.Wait(ctx, backoff.Spread(tellEvery, 0.1)) == nil {
-		noted = k.noter.trouble(ctx, k.points(j.Status()), noted)
+		noted = k.noter.trouble(ctx, k.Points(k.journal.Status()), noted)
 	}
-}
-
-// points returns how far the journal is on this machine's disk and on each backend.
-func (k keeper) points(s journal.Status) []status.Point {
-	all := []status.Point{{Age: time.Since(s.Complete)}}
-	for _, b := range s.Stores {
-		p := status.Point{Backend: b.Name, Age: time.Since(b.Complete), Damaged: k.copies.State(b.Name).Damaged}
-		if b.Err != nil {
-			p.Error = b.Err.Error()
-		}
-		all = append(all, p)
-	}
-	return all
 }
 
 // wait waits for the next round, and reports whether a repair is asked for.
-func (k keeper) wait(ctx context.Context, pause time.Duration) (woken bool, err error) {
+func (k *Keeper) wait(ctx context.Context, pause time.Duration) (woken bool, err error) {
 	next := time.NewTimer(backoff.Spread(pause, 0.1))
 	defer next.Stop()
 	select {
@@ -125,7 +126,7 @@ func (k keeper) wait(ctx context.Context, pause time.Duration) (woken bool, err 
 
 // merge merges what can be merged on one backend, of the live timeline or of all. Without an identity, encrypted segments
 // stay as they are. It reports whether a segment was found to be damaged that was not known to be.
-func (k keeper) merge(ctx context.Context, p upkeep.Place, live segment.Timeline, all bool) (damaged bool) {
+func (k *Keeper) merge(ctx context.Context, p upkeep.Place, live segment.Timeline, all bool) (damaged bool) {
 	log := k.log.With("backend", p.Segments.Name())
 	timelines, err := p.Segments.Timelines(ctx)
 	unmerged(ctx, log, err)
@@ -163,9 +164,9 @@ func unmerged(ctx context.Context, log *slog.Logger, err error) {
 
 // repair brings to each backend what it lacks and another one has. It reports whether it has left something that the next
 // one brings.
-func (k keeper) repair(ctx context.Context, j *journal.Journal, live segment.Timeline) (more bool) {
+func (k *Keeper) repair(ctx context.Context, live segment.Timeline) (more bool) {
 	for _, done := range k.copies.Repair(ctx, live, time.Now()) {
-		k.noteCopied(ctx, j, live, done)
+		k.noteCopied(ctx, live, done)
 		switch {
 		case ctx.Err() != nil:
 		case done.Err != nil:
@@ -179,15 +180,15 @@ func (k keeper) repair(ctx context.Context, j *journal.Journal, live segment.Tim
 	return more
 }
 
-// reconcile compares the copies of the journal for a caller, and repairs them until nothing is left, if the caller asks for
-// that.
-func (k keeper) reconcile(ctx context.Context, j *journal.Journal, task upkeep.Task) (all []upkeep.Copied) {
+// Reconcile compares the copies of the journal for a caller, and repairs them until nothing is left, if the caller asks
+// for that.
+func (k *Keeper) Reconcile(ctx context.Context, task upkeep.Task) (all []upkeep.Copied) {
 	for more := true; more && ctx.Err() == nil; {
-		task.Live = j.Live()
+		task.Live = k.journal.Live()
 		more = false
 		for i, done := range k.copies.Reconcile(ctx, task, time.Now()) {
 			if task.Repair && !task.ValidateOnly {
-				k.noteCopied(ctx, j, task.Live, done)
+				k.noteCopied(ctx, task.Live, done)
 			}
 			if more = more || done.More; i == len(all) {
 				all = append(all, done)
@@ -200,7 +201,7 @@ func (k keeper) reconcile(ctx context.Context, j *journal.Journal, task upkeep.T
 }
 
 // noteCopied logs the work of a repair on one backend, and notes it in the journal.
-func (k keeper) noteCopied(ctx context.Context, j *journal.Journal, live segment.Timeline, done upkeep.Copied) {
+func (k *Keeper) noteCopied(ctx context.Context, live segment.Timeline, done upkeep.Copied) {
 	log := k.log.With("backend", done.Backend)
 	for _, d := range done.Damaged {
 		k.noteDamage(ctx, d)
@@ -212,26 +213,26 @@ func (k keeper) noteCopied(ctx context.Context, j *journal.Journal, live segment
 	if done.Segments > 0 {
 		log.WarnContext(ctx, "segments of the journal were copied from another backend", "segments", done.Segments, "bytes", done.Bytes)
 	}
-	j.Filled(done.Backend, live, done.LeadsTo)
+	k.journal.Filled(done.Backend, live, done.LeadsTo)
 }
 
 // noteDamage logs a segment that is not good.
-func (k keeper) noteDamage(ctx context.Context, d upkeep.Damage) {
+func (k *Keeper) noteDamage(ctx context.Context, d upkeep.Damage) {
 	k.log.ErrorContext(ctx, "segment of the journal is damaged, or not trusted; it is replaced when another backend has its revisions",
 		"backend", d.Backend, "timeline", d.Segment.Timeline, "level", d.Segment.Level, "first", d.Segment.First, "last", d.Segment.Last,
 		"error", d.Err)
 }
 
 // note notes the gaps that the backends show, after what nothing needs any more was removed.
-func (k keeper) note(ctx context.Context) {
-	if err := k.noter.look(ctx, k.Places, time.Now()); err != nil && ctx.Err() == nil {
+func (k *Keeper) note(ctx context.Context) {
+	if err := k.noter.look(ctx, k.pruner.Places, time.Now()); err != nil && ctx.Err() == nil {
 		k.log.WarnContext(ctx, "gaps of the journal are not noted in the catalog", "next_in", pruneEvery, "error", err)
 	}
 }
 
 // prune removes what nothing needs any more.
-func (k keeper) prune(ctx context.Context, live segment.Timeline) {
-	n, err := k.Prune(ctx, live, time.Now())
+func (k *Keeper) prune(ctx context.Context, live segment.Timeline) {
+	n, err := k.pruner.Prune(ctx, live, time.Now())
 	if err != nil && ctx.Err() == nil {
 		k.log.ErrorContext(ctx, "journal is not pruned", "next_in", pruneEvery, "error", err)
 	}
@@ -247,9 +248,9 @@ func (k keeper) prune(ctx context.Context, live segment.Timeline) {
 	}
 }
 
-// scrub reads a share of the segments of each backend back. The error is of those that are damaged, and of backends that
+// Scrub reads a share of the segments of each backend back. The error is of those that are damaged, and of backends that
 // could not be read.
-func (k keeper) scrub(ctx context.Context, share int) error {
+func (k *Keeper) Scrub(ctx context.Context, share int) error {
 	done, errs := k.copies.Scrub(ctx, share, time.Now())
 	for _, d := range done.Damaged {
 		k.noteDamage(ctx, d)
@@ -265,3 +266,11 @@ func (k keeper) scrub(ctx context.Context, share int) error {
 	}
 	return errors.Join(slices.Clip(errs)...)
 }
+
+// Plan returns what the next prune would remove.
+func (k *Keeper) Plan(ctx context.Context) ([]upkeep.Removal, error) {
+	return k.pruner.Plan(ctx, k.journal.Live(), time.Now())
+}
+
+// State returns how the copies on a backend are.
+func (k *Keeper) State(backend string) upkeep.State { return k.copies.State(backend) }

@@ -1,4 +1,4 @@
-package daemon
+package keeping
 
 import (
 	"context"
@@ -9,11 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/journal/upkeep"
-	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -25,12 +23,19 @@ const (
 	troubleAge = 5 * time.Minute
 )
 
-// noter notes in the catalog where the journal of a cluster does not go on: at once when the journal finds it, and as
+// Notes is the notes about a journal in the catalog.
+type Notes interface {
+	// AmendJournalNotes changes what was noted. The change may be made again, to other notes, when another replica has
+	// changed them meanwhile.
+	AmendJournalNotes(ctx context.Context, change func(*snapshot.JournalNotes)) error
+}
+
+// Noter notes in the catalog where the journal of a cluster does not go on: at once when the journal finds it, and as
 // the backends show it. So all replicas tell the same, and no backend is asked for that.
-type noter struct {
-	catalog *catalog.Catalog
-	node    string
-	log     *slog.Logger
+type Noter struct {
+	notes Notes
+	node  string
+	log   *slog.Logger
 
 	mu      sync.Mutex
 	waiting []snapshot.JournalBreak // found, and not noted yet
@@ -38,8 +43,13 @@ type noter struct {
 	wake    atomic.Pointer[func()]
 }
 
-// broken lets breaks be noted. It does not wait.
-func (n *noter) broken(where ...snapshot.JournalBreak) {
+// NewNoter returns a noter of a node.
+func NewNoter(n Notes, node string, log *slog.Logger) *Noter {
+	return &Noter{notes: n, node: node, log: log}
+}
+
+// Broken lets breaks be noted, also before Run. It does not wait.
+func (n *Noter) Broken(where ...snapshot.JournalBreak) {
 	n.mu.Lock()
 	n.wait(append(n.waiting, where...))
 	n.mu.Unlock()
@@ -49,18 +59,18 @@ func (n *noter) broken(where ...snapshot.JournalBreak) {
 }
 
 // wait lets the newest of some breaks wait. The caller holds the lock.
-func (n *noter) wait(all []snapshot.JournalBreak) {
+func (n *Noter) wait(all []snapshot.JournalBreak) {
 	n.waiting = all[max(0, len(all)-snapshot.MaxJournalBreaks):]
 }
 
-// run notes what is found, until ctx ends.
-func (n *noter) run(ctx context.Context, work *sync.WaitGroup) {
+// Run makes it note what is found, until ctx ends. It does not wait; work does.
+func (n *Noter) Run(ctx context.Context, work *sync.WaitGroup) {
 	wake := backoff.Repeat(ctx, work, 0, n.write)
 	n.wake.Store(&wake)
 }
 
 // write notes what waits, and returns the pause until the next attempt.
-func (n *noter) write(ctx context.Context) time.Duration {
+func (n *Noter) write(ctx context.Context) time.Duration {
 	n.mu.Lock()
 	all := n.waiting
 	n.waiting = nil
@@ -68,7 +78,7 @@ func (n *noter) write(ctx context.Context) time.Duration {
 	if len(all) == 0 {
 		return backoff.Never
 	}
-	err := n.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) {
+	err := n.notes.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) {
 		notes.Breaks = journal.JoinBreaks(notes.Breaks, all, time.Now())
 	})
 	n.mu.Lock()
@@ -91,12 +101,14 @@ func (n *noter) write(ctx context.Context) time.Duration {
 
 // trouble notes where the journal is behind or damaged, unless that was noted, and returns what is noted now: while all is
 // well, or nothing moves, the catalog is not asked.
-func (n *noter) trouble(ctx context.Context, points []status.Point, noted *snapshot.JournalTrouble) *snapshot.JournalTrouble {
-	is := status.Trouble(n.node, points, time.Now())
+func (n *Noter) trouble(
+	ctx context.Context, points []Point, noted *snapshot.JournalTrouble,
+) *snapshot.JournalTrouble {
+	is := trouble(n.node, points, time.Now())
 	if noted != nil && noted.Is(is, troubleAge) {
 		return noted
 	}
-	err := n.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) { notes.Trouble = is })
+	err := n.notes.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) { notes.Trouble = is })
 	switch {
 	case err == nil:
 		return is
@@ -108,34 +120,19 @@ func (n *noter) trouble(ctx context.Context, points []status.Point, noted *snaps
 
 // look notes the breaks that the backends show and no note has. When all of them were listed, and no other replica has
 // a directory of its own, those that were filled, or lie before all that can be restored, are forgotten.
-func (n *noter) look(ctx context.Context, places []upkeep.Place, now time.Time) error {
-	there, away := opened(ctx, places)
-	if len(there) == 0 {
+func (n *Noter) look(ctx context.Context, places []upkeep.Place, now time.Time) error {
+	w, away := look(ctx, places)
+	if len(away) == len(places) {
 		return errors.Join(away...)
 	}
-	l := journal.Shown{Whole: len(away) == 0}
-	var all []journal.Listing
-	for _, p := range there {
-		l.Whole = l.Whole && snapshot.NodeOf(p.Repository.Name()) == ""
-		all = append(all, p.Segments)
-	}
-	l.Window = journal.Look(ctx, all)
-	l.Whole = l.Whole && len(l.Unread) == 0
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return n.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) { notes.Breaks = l.Notes(notes.Breaks, now) })
+	shown := journal.Shown{Window: w, Whole: len(away)+len(w.Unread) == 0 && !slices.ContainsFunc(places, ofNode)}
+	return n.notes.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) {
+		notes.Breaks = shown.Notes(notes.Breaks, now)
+	})
 }
 
-// opened returns the places that are the stores that they were, and why the others are not: a directory that is not
-// mounted looks empty.
-func opened(ctx context.Context, places []upkeep.Place) (there []upkeep.Place, away []error) {
-	for _, p := range places {
-		if err := p.Repository.OpenVerified(ctx, false); err != nil {
-			away = append(away, err)
-			continue
-		}
-		there = append(there, p)
-	}
-	return there, away
-}
+// ofNode reports whether a place is a directory of one node: each replica has its own.
+func ofNode(p upkeep.Place) bool { return snapshot.NodeOf(p.Repository.Name()) != "" }
