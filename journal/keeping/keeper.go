@@ -59,35 +59,34 @@ func (k *Keeper) Run(ctx context.Context) {
 	watch.Go(func() { k.watch(ctx) })
 	watch.Go(func() { k.tell(ctx) })
 	k.copies.Forget()
-	pruned, repaired, past, noted := time.Now(), time.Time{}, time.Time{}, time.Time{}
-	due := false // a repair: something was found, or the last one has left something
+	var (
+		past   = due{every: pruneEvery} // the merge of the timelines of the past
+		repair = due{every: repairEvery}
+		prune  = due{every: pruneEvery, last: time.Now()}
+		note   = due{every: pruneEvery}
+	)
 	for pause := firstRound; ; pause = mergeEvery {
 		woken, err := k.wait(ctx, pause)
 		if err != nil {
 			return
 		}
-		due = due || woken
-		live := k.journal.Live()
-		all := time.Since(past) >= pruneEvery
-		if all {
-			past = time.Now()
-		}
+		live, all := k.journal.Live(), past.now()
 		for _, p := range k.pruner.Places {
-			due = k.merge(ctx, p, live, all) || due
+			woken = k.merge(ctx, p, live, all) || woken
+		}
+		if woken {
+			repair.soon()
 		}
 		if live == "" {
 			continue // it is not known what must stay
 		}
-		if due || time.Since(repaired) >= repairEvery {
-			repaired = time.Now()
-			due = k.repair(ctx, live)
+		if repair.now() && k.repair(ctx, live) {
+			repair.soon() // it has left something
 		}
-		if time.Since(pruned) >= pruneEvery {
-			pruned = time.Now()
+		if prune.now() {
 			k.prune(ctx, live)
 		}
-		if time.Since(noted) >= pruneEvery {
-			noted = time.Now()
+		if note.now() {
 			k.note(ctx)
 		}
 	}
