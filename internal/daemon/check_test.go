@@ -68,8 +68,8 @@ func treeOf(t *testing.T, dir string) (files []string) {
 	return files
 }
 
-// keysOf returns the keys in a bucket, and the unfinished uploads.
-func keysOf(t *testing.T, server *testenv.S3, bucket string) (keys []string) {
+// objectsIn returns the objects in a bucket, and the unfinished uploads.
+func objectsIn(t *testing.T, server *testenv.S3, bucket string) (keys []string) {
 	t.Helper()
 	client := server.Client()
 	objects, err := client.ListObjectsV2(t.Context(), &s3.ListObjectsV2Input{Bucket: aws.String(bucket)})
@@ -103,7 +103,7 @@ func TestCheckLeavesEverythingAsItWas(t *testing.T) {
 	}
 	cfg := oneCluster(config.Etcd{Endpoints: etcd.Endpoints()}, backendAt("local", "file://"+dir),
 		backendAt("empty", server.URL("empty", "")), backendAt("used", server.URL("used", "")))
-	before := keysOf(t, server, "used")
+	before := objectsIn(t, server, "used")
 	all := Check(t.Context(), cfg)
 	if failed, text := failures(all); len(failed) > 0 {
 		t.Errorf("failed: %q\n%s", failed, text)
@@ -120,10 +120,10 @@ func TestCheckLeavesEverythingAsItWas(t *testing.T) {
 	if left := treeOf(t, dir); len(left) != 1 {
 		t.Errorf("left in the directory: %q", left)
 	}
-	if left := keysOf(t, server, "empty"); len(left) > 0 {
+	if left := objectsIn(t, server, "empty"); len(left) > 0 {
 		t.Errorf("left in the bucket: %q", left)
 	}
-	if after := keysOf(t, server, "used"); !slices.Equal(after, before) {
+	if after := objectsIn(t, server, "used"); !slices.Equal(after, before) {
 		t.Errorf("the bucket has %q, and had %q", after, before)
 	}
 	got, err := etcd.Client(t).Get(t.Context(), "/snapshotd/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
@@ -258,7 +258,7 @@ func TestCheckFindsWhatAStoreLacks(t *testing.T) {
 			}
 			proxy.Set(nil)
 			if test.name != "no deleting" && test.name != "no aborting" {
-				if left := keysOf(t, server, bucket); len(left) > 0 {
+				if left := objectsIn(t, server, bucket); len(left) > 0 {
 					t.Errorf("left behind: %q", left)
 				}
 			}

@@ -17,7 +17,6 @@ import (
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/backoff"
-	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/internal/fairqueue"
@@ -100,15 +99,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	}
 	log := s.log.With("cluster", cfg.Name)
 	limits := newLimits(cfg)
-	recipients, err := recipientsOf(cfg.Encryption)
-	if err != nil {
-		return err
-	}
-	identities, err := age.ReadIdentities(cfg.Encryption.IdentityFiles...)
-	if err != nil {
-		return fmt.Errorf("read the identities to verify with: %w (encryption.identity_files)", err)
-	}
-	signer, trust, err := signingOf(cfg.Signing)
+	keys, err := keysOf(cfg)
 	if err != nil {
 		return err
 	}
@@ -131,11 +122,11 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 		Fallback:    fallback,
 		Driller:     inTurn{drill.Driller{}, cfg.Name, s.drillTurns},
 		Turn:        adoptInTurn(s.restoreTurns, cfg.Name),
-		Identities:  identities,
+		Identities:  keys.identities,
 		Compression: compressions[cfg.Compression],
-		Recipients:  recipients,
-		Signer:      signer,
-		Trust:       trust,
+		Recipients:  keys.recipients,
+		Signer:      keys.signer,
+		Trust:       keys.trust,
 		Retention:   retentions(cfg, s.cfg.NodeName),
 		Observer:    observer,
 		Logger:      s.log,
@@ -146,7 +137,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	if err != nil {
 		return err
 	}
-	if err := s.openJournal(cfg, spool, parts, domain.Repositories(), keys{recipients, identities}, c); err != nil {
+	if err := s.openJournal(cfg, spool, parts, domain.Repositories(), keys, c); err != nil {
 		return err
 	}
 	schedules, err := schedulesOf(cfg)

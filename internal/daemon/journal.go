@@ -9,7 +9,6 @@ import (
 
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/cluster"
-	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
@@ -23,12 +22,6 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
-
-// keys are what a cluster's objects are encrypted and read with.
-type keys struct {
-	recipients age.Recipients
-	identities age.Identities
-}
 
 // openJournal makes the journal of a cluster, if it has one. Its directory is not touched before the cluster starts, because
 // after a reload the predecessor of the cluster may still write there. The journal is closed before what it uses. It

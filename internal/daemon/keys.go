@@ -10,6 +10,31 @@ import (
 	"github.com/snapshotd/snapshotd/repository/signing"
 )
 
+// keys are what a cluster's objects are encrypted and read with, and its manifests signed and trusted by.
+type keys struct {
+	recipients age.Recipients
+	identities age.Identities
+	signer     *signing.Signer // nil and nil without a key
+	trust      *signing.Trust
+}
+
+// keysOf reads the keys of a cluster.
+func keysOf(cfg *config.Cluster) (keys, error) {
+	recipients, err := recipientsOf(cfg.Encryption)
+	if err != nil {
+		return keys{}, err
+	}
+	identities, err := age.ReadIdentities(cfg.Encryption.IdentityFiles...)
+	if err != nil {
+		return keys{}, fmt.Errorf("read the identities to verify with: %w (encryption.identity_files)", err)
+	}
+	signer, trust, err := signingOf(cfg.Signing)
+	if err != nil {
+		return keys{}, err
+	}
+	return keys{recipients: recipients, identities: identities, signer: signer, trust: trust}, nil
+}
+
 // recipientsOf returns the recipients for whom a cluster's snapshots are encrypted. Encryption that was asked for and
 // is impossible is always an error: plaintext is never the way out.
 func recipientsOf(cfg config.Encryption) (age.Recipients, error) {
