@@ -75,7 +75,7 @@ func TestSnapshotsOfOthersAreAdoptedInTurn(t *testing.T) {
 	another := f.clusters[0].Name() + "/second-" + foreign
 	f.backends[0].Set(another, content)
 	for range places {
-		defer f.clusters[0].restores.Join("busy").End()
+		defer f.clusters[0].queues.restores.Join("busy").End()
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -54,9 +54,7 @@ type managed struct {
 	localScrubs []schedule.Schedule  // the same for the directories of this node, while another replica leads
 	interval    func() time.Duration // between the end of one reconcile and the next
 	limits      limits
-	starts      *fairqueue.Queue // of all clusters
-	turns       *fairqueue.Queue // of saves
-	restores    *fairqueue.Queue // of all clusters
+	queues      queues           // of all clusters
 	restoring   *fairqueue.Queue // of this cluster, one at a time
 	waiting     waiting
 	watched     snapshot.Observer // of what happens to saves before they begin
@@ -78,7 +76,7 @@ var compressions = map[string]snapshot.Compression{
 // openCluster builds a cluster and its parts. Nothing is dialled before it is needed.
 func (s *Service) openCluster(ctx context.Context, cfg config.Cluster) (*managed, error) {
 	c := &managed{
-		cfg: cfg, stop: func() {}, ended: make(chan struct{}), restores: s.restoreTurns, restoring: fairqueue.New(1, nil),
+		cfg: cfg, stop: func() {}, ended: make(chan struct{}), queues: s.queues, restoring: fairqueue.New(1, nil),
 	}
 	if err := s.buildCluster(&c.cfg, c); err != nil {
 		c.following.close(ctx, s.log)
@@ -120,8 +118,8 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 		Stores:      parts.catalog,
 		Backends:    parts.backends,
 		Fallback:    fallback,
-		Driller:     inTurn{drill.Driller{}, cfg.Name, s.drillTurns},
-		Turn:        adoptInTurn(s.restoreTurns, cfg.Name),
+		Driller:     inTurn{drill.Driller{}, cfg.Name, s.queues.drills},
+		Turn:        adoptInTurn(s.queues.restores, cfg.Name),
 		Identities:  keys.identities,
 		Compression: compressions[cfg.Compression],
 		Recipients:  keys.recipients,
@@ -156,7 +154,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	c.schedules, c.scrubs, c.localScrubs = schedules, scrubs, localScrubs
 	c.interval, c.limits, c.telemetry, c.log = s.settings.reconcileInterval, limits, s.telemetry, log
 	c.judge = c.recordVerdict
-	c.starts, c.turns, c.watched, c.feed = s.startTurns, s.saveTurns, observer, feed.New(domain.Follow)
+	c.watched, c.feed = observer, feed.New(domain.Follow)
 	return nil
 }
 

@@ -53,7 +53,7 @@ func TestAnUploadFallbackIsDeliveredThoughNobodyLooksForOne(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m := &managed{Cluster: c, turns: fairqueue.New(1, nil), watched: f, log: slog.New(slog.DiscardHandler)}
+		m := &managed{Cluster: c, queues: queues{saves: fairqueue.New(1, nil)}, watched: f, log: slog.New(slog.DiscardHandler)}
 		ctx, stop := context.WithCancel(t.Context())
 		var work sync.WaitGroup
 		wake := backoff.Repeat(ctx, &work, 0, m.deliver)

@@ -47,10 +47,10 @@ func (s *Service) openJournal(
 		places = append(places, upkeep.Place{Repository: repo, Segments: store})
 	}
 	f.prover = proving.New(proving.Config{
-		Catalog: p.catalog, Repositories: repos, Identities: k.identities, Driller: inTurn{drill.Driller{}, cfg.Name, s.drillTurns},
+		Catalog: p.catalog, Repositories: repos, Identities: k.identities, Driller: inTurn{drill.Driller{}, cfg.Name, s.queues.drills},
 		Dir: spool, Logger: log,
 		Turn: func(ctx context.Context) (func(), error) {
-			return takeTurn(ctx, s.restoreTurns, cfg.Name+"/journal", "check the journal") // the name of a cluster has no '/'
+			return takeTurn(ctx, s.queues.restores, cfg.Name+"/journal", "check the journal") // the name of a cluster has no '/'
 		},
 		Checked: func(ctx context.Context, kind proving.Kind, passed bool) {
 			s.telemetry.JournalChecked(ctx, cfg.Name, string(kind), passed)

@@ -22,7 +22,7 @@ func TestAClusterIsJudgedAfterEachChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		records := catalogmemory.New(time.Now)
 		m := &managed{
-			starts: fairqueue.New(1, nil), interval: func() time.Duration { return time.Hour }, log: slog.New(slog.DiscardHandler),
+			queues: queues{starts: fairqueue.New(1, nil)}, interval: func() time.Duration { return time.Hour }, log: slog.New(slog.DiscardHandler),
 		}
 		var judged atomic.Int64
 		m.judge = func(context.Context) { judged.Add(1) }

@@ -40,7 +40,7 @@ const (
 // begin starts the loops of a cluster when it is its turn, which ends when its catalog was read once. run is the loop
 // of the leader.
 func (c *managed) begin(ctx context.Context, run func(context.Context)) {
-	j := c.starts.Join(c.Name())
+	j := c.queues.starts.Join(c.Name())
 	defer j.End()
 	select {
 	case <-j.Turn():

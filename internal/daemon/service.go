@@ -14,7 +14,6 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/disk"
-	"github.com/snapshotd/snapshotd/internal/fairqueue"
 	"github.com/snapshotd/snapshotd/server"
 	bounds "github.com/snapshotd/snapshotd/server/limits"
 	"github.com/snapshotd/snapshotd/telemetry"
@@ -48,13 +47,10 @@ type Service struct {
 	written slog.Handler
 
 	events       *server.Events
-	saveTurns    *fairqueue.Queue // of all clusters
-	restoreTurns *fairqueue.Queue // the same
-	drillTurns   *fairqueue.Queue // the same
-	startTurns   *fairqueue.Queue // the same
-	atATime      int              // saves
-	memory       int64            // bytes that the process may use; 0 when it is not known
-	free         int64            // bytes on the disk of the spool at the start; 0 when it is not known
+	queues       queues
+	atATime      int   // saves
+	memory       int64 // bytes that the process may use; 0 when it is not known
+	free         int64 // bytes on the disk of the spool at the start; 0 when it is not known
 	telemetry    *telemetry.Telemetry
 	server       *server.Server
 	dir          *dataDir

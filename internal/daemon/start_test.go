@@ -58,7 +58,7 @@ func TestClustersBeginInTurn(t *testing.T) {
 				t.Fatal(err)
 			}
 			m := &managed{
-				Cluster: c, starts: starts, interval: func() time.Duration { return time.Hour }, log: slog.New(slog.DiscardHandler),
+				Cluster: c, queues: queues{starts: starts}, interval: func() time.Duration { return time.Hour }, log: slog.New(slog.DiscardHandler),
 				judge: func(context.Context) {},
 			}
 			clusters = append(clusters, m)

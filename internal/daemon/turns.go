@@ -34,13 +34,20 @@ const (
 	mostSaves     = 16
 )
 
-// openJobs makes the queues of what is heavy, for all clusters together.
+// queues are where all clusters wait for their turn: to begin their loops, to be saved, to restore a database, to drill.
+type queues struct{ starts, saves, restores, drills *fairqueue.Queue }
+
+// openJobs makes the queues.
 func (s *Service) openJobs(ctx context.Context) {
 	counted := func(job string) *fairqueue.Queue {
 		return fairqueue.New(0, func(running, waiting int) { s.telemetry.Jobs(ctx, job, running, waiting) })
 	}
-	s.saveTurns, s.restoreTurns, s.drillTurns = counted(jobSave), counted(jobRestore), counted(jobDrill)
-	s.startTurns = fairqueue.New(startsPerCPU*runtime.GOMAXPROCS(0), nil)
+	s.queues = queues{
+		starts:   fairqueue.New(startsPerCPU*runtime.GOMAXPROCS(0), nil),
+		saves:    counted(jobSave),
+		restores: counted(jobRestore),
+		drills:   counted(jobDrill),
+	}
 	// What there is now counts, also after a reload: boundMemory sets a limit of its own, and saves fill the spool.
 	s.memory = memoryOfMachine()
 	if free, err := disk.Free(s.cfg.DataDir); err == nil {
@@ -59,9 +66,9 @@ func (s *Service) setPlaces(ctx context.Context, cfg *config.Config) {
 		restores = max(saves/2, 1) // a check may need room for two databases
 	}
 	s.log.InfoContext(ctx, "jobs at a time, of all clusters together", "saves", saves, "restores", restores, "drills", drills)
-	s.saveTurns.SetPlaces(saves)
-	s.restoreTurns.SetPlaces(restores)
-	s.drillTurns.SetPlaces(drills)
+	s.queues.saves.SetPlaces(saves)
+	s.queues.restores.SetPlaces(restores)
+	s.queues.drills.SetPlaces(drills)
 	s.atATime = saves
 }
 
@@ -88,7 +95,7 @@ func (c *managed) Save(ctx context.Context, req cluster.SaveRequest) (cluster.Sa
 	if req.Trigger == snapshot.TriggerScheduled {
 		owner += "/scheduled" // the name of a cluster has no '/'
 	}
-	j := c.turns.Join(owner)
+	j := c.queues.saves.Join(owner)
 	defer j.End()
 	if err := c.await(ctx, j, req); err != nil {
 		return cluster.SaveResult{}, err
@@ -242,7 +249,7 @@ func (c *managed) takeRestore(ctx context.Context, what string) (release func(),
 	if err != nil {
 		return nil, err
 	}
-	among, err := takeTurn(ctx, c.restores, c.Name(), what)
+	among, err := takeTurn(ctx, c.queues.restores, c.Name(), what)
 	if err != nil {
 		own()
 		return nil, err

@@ -68,7 +68,7 @@ func newFleet(t *testing.T, clusters, places int, more ...repository.Backend) *f
 			t.Fatal(err)
 		}
 		f.clusters = append(f.clusters, &managed{
-			Cluster: c, turns: turns, restores: restores, restoring: fairqueue.New(1, nil), watched: f,
+			Cluster: c, queues: queues{saves: turns, restores: restores}, restoring: fairqueue.New(1, nil), watched: f,
 			log: slog.New(slog.DiscardHandler),
 		})
 	}
@@ -272,7 +272,7 @@ func TestAScheduledSaveDoesNotWaitForThoseOfCallers(t *testing.T) {
 	f := newFleet(t, 1, 1)
 	var callers []*fairqueue.Job // of repeated requests, as many as may wait
 	for range 5 {
-		j := f.clusters[0].turns.Join("cluster-00")
+		j := f.clusters[0].queues.saves.Join("cluster-00")
 		defer j.End()
 		callers = append(callers, j)
 	}
@@ -476,7 +476,7 @@ func TestDatabasesAreRestoredInTurn(t *testing.T) {
 			t.Errorf("one of several verifications of a cluster: %v", err)
 		}
 	}
-	busy := f.clusters[0].restores
+	busy := f.clusters[0].queues.restores
 	for range places {
 		defer busy.Join("busy").End()
 	}
