@@ -1,22 +1,17 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
-	"maps"
 	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/cluster"
-	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/internal/fairqueue"
@@ -156,86 +151,6 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	c.judge = c.recordVerdict
 	c.watched, c.feed = observer, feed.New(domain.Follow)
 	return nil
-}
-
-// withJournal makes a scrub read a share of the journal's segments back, too, and one that drills restore a random
-// revision of the recovery window, where there is a journal.
-func withJournal(scrub scrubbing, f *following) scrubbing {
-	if f.journal == nil {
-		return scrub
-	}
-	return func(ctx context.Context, s cluster.Scrub) error {
-		err := scrub(ctx, s)
-		if s.Share > 0 && ctx.Err() == nil {
-			err = errors.Join(err, f.keeper.Scrub(ctx, s.Share))
-		}
-		if s.Drill && ctx.Err() == nil {
-			err = errors.Join(err, f.prover.Drill(ctx))
-		}
-		return err
-	}
-}
-
-// noteRetry and lastNoteRetry are the pauses after which it is tried again to note how a scrub has ended.
-const noteRetry, lastNoteRetry = time.Second, time.Minute
-
-// noted makes a scrub note in the catalog how it has ended. One that ends with the term is made again by the next leader.
-func noted(c *catalog.Catalog, log *slog.Logger, scrub scrubbing) scrubbing {
-	return func(ctx context.Context, s cluster.Scrub) error {
-		err := scrub(ctx, s)
-		note := snapshot.ScrubNote{Time: time.Now()}
-		if err != nil {
-			note.Error = err.Error()
-		}
-		for failed := 1; ctx.Err() == nil; failed++ {
-			unnoted := c.NoteScrub(ctx, note)
-			if unnoted == nil {
-				break
-			}
-			pause := backoff.Delay(noteRetry, lastNoteRetry, failed)
-			log.WarnContext(ctx, "it is not in the catalog yet how a scrub has ended", "retry_after", pause, "error", unnoted)
-			_ = backoff.Wait(ctx, pause)
-		}
-		return err
-	}
-}
-
-// scrubbing scrubs a cluster.
-type scrubbing func(context.Context, cluster.Scrub) error
-
-// scrubName is the name of the scrub among the schedules; the name of a schedule cannot begin with '@'.
-const scrubName = "@scrub"
-
-// scrubsOf returns the schedule of a cluster's scrub, if it has one.
-func scrubsOf(cfg *config.Cluster, do scrubbing) ([]schedule.Schedule, error) {
-	if cfg.Scrub.Cron == "" {
-		return nil, nil
-	}
-	spec, err := schedule.ParseSpec(cfg.Scrub.Cron, cfg.Scrub.TimeZone)
-	if err != nil {
-		return nil, fmt.Errorf("scrub: %w", err)
-	}
-	scrub := cluster.Scrub{Share: cfg.Scrub.Share, Drill: cfg.Scrub.Drill}
-	return []schedule.Schedule{
-		{Name: scrubName, Spec: spec, Jitter: cfg.Scrub.Jitter, Do: func(ctx context.Context) error { return do(ctx, scrub) }},
-	}, nil
-}
-
-// schedulesOf returns the schedules of a cluster's saves. A label of each snapshot names its schedule.
-func schedulesOf(cfg *config.Cluster) ([]schedule.Schedule, error) {
-	var all []schedule.Schedule
-	for _, c := range cfg.Schedules {
-		spec, err := schedule.ParseSpec(c.Cron, c.TimeZone)
-		if err != nil {
-			return nil, fmt.Errorf("schedule %q: %w", c.Name, err)
-		}
-		labels := map[string]string{"schedule": c.Name}
-		maps.Copy(labels, c.Labels)
-		all = append(all, schedule.Schedule{Name: c.Name, Spec: spec, Jitter: c.Jitter, Save: cluster.SaveRequest{
-			NamePrefix: cmp.Or(c.NamePrefix, config.DefaultNamePrefix), Labels: labels, Backends: c.Backends,
-		}})
-	}
-	return all, nil
 }
 
 // retentions returns the retention of each backend: its own, or the cluster's.
