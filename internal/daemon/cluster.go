@@ -26,6 +26,7 @@ import (
 type managed struct {
 	*cluster.Cluster
 	facts
+	timetable
 	cfg     config.Cluster // in effect
 	uses    uses
 	closers closers
@@ -43,19 +44,16 @@ type managed struct {
 	changes      changes
 	judge        func(context.Context) // for the metric of the verdict
 
-	lead        schedule.Campaign
-	schedules   []schedule.Schedule
-	scrubs      []schedule.Schedule  // one or none
-	localScrubs []schedule.Schedule  // the same for the directories of this node, while another replica leads
-	interval    func() time.Duration // between the end of one reconcile and the next
-	limits      limits
-	queues      queues           // of all clusters
-	restoring   *fairqueue.Queue // of this cluster, one at a time
-	waiting     waiting
-	watched     snapshot.Observer // of what happens to saves before they begin
-	feed        *feed.Feed
-	telemetry   *telemetry.Telemetry
-	log         *slog.Logger
+	lead      schedule.Campaign
+	interval  func() time.Duration // between the end of one reconcile and the next
+	limits    limits
+	queues    queues           // of all clusters
+	restoring *fairqueue.Queue // of this cluster, one at a time
+	waiting   waiting
+	watched   snapshot.Observer // of what happens, also to saves before they begin
+	feed      *feed.Feed
+	telemetry *telemetry.Telemetry
+	log       *slog.Logger
 }
 
 // Follow yields the events that the catalog records. The catalog is watched once, however many follow it.
@@ -71,8 +69,18 @@ var compressions = map[string]snapshot.Compression{
 // openCluster builds a cluster and its parts. Nothing is dialled before it is needed.
 func (s *Service) openCluster(ctx context.Context, cfg config.Cluster) (*managed, error) {
 	c := &managed{
-		cfg: cfg, stop: func() {}, ended: make(chan struct{}), queues: s.queues, restoring: fairqueue.New(1, nil),
+		cfg:       cfg,
+		stop:      func() {},
+		ended:     make(chan struct{}),
+		interval:  s.settings.reconcileInterval,
+		limits:    newLimits(&cfg),
+		queues:    s.queues,
+		restoring: fairqueue.New(1, nil),
+		telemetry: s.telemetry,
+		log:       s.log.With("cluster", cfg.Name),
 	}
+	c.judge = c.recordVerdict
+	c.watched = snapshot.Observers{s.telemetry.Observer(), s.events, &c.changes}
 	if err := s.buildCluster(&c.cfg, c); err != nil {
 		c.following.close(ctx, s.log)
 		c.closers.close(ctx, s.log)
@@ -81,6 +89,7 @@ func (s *Service) openCluster(ctx context.Context, cfg config.Cluster) (*managed
 	return c, nil
 }
 
+// buildCluster opens the parts of a cluster. Their order decides which of several mistakes is told.
 func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	spool, err := s.dir.spool(cfg.Name)
 	if err != nil {
@@ -90,67 +99,61 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	if err != nil {
 		return err
 	}
-	log := s.log.With("cluster", cfg.Name)
-	limits := newLimits(cfg)
 	keys, err := keysOf(cfg)
 	if err != nil {
 		return err
 	}
-	parts, err := s.openParts(cfg, limits.upload, log, &c.closers)
+	parts, err := s.openParts(cfg, c.limits.upload, c.log, &c.closers)
 	if err != nil {
 		return err
 	}
-	observer := snapshot.Observers{s.telemetry.Observer(), s.events, &c.changes}
-	domain, err := cluster.New(cluster.Config{
+	conf := s.domainConfig(cfg, parts, keys, c.limits, c.watched)
+	conf.SpoolDir = spool
+	conf.Fallback = fallback
+	if c.Cluster, err = cluster.New(conf); err != nil {
+		return err
+	}
+	if err := s.openJournal(cfg, spool, parts, c.Repositories(), keys, c); err != nil {
+		return err
+	}
+	scrub := noted(parts.catalog, c.log, withJournal(c.scrubInTurn(c.Scrub), parts.following))
+	if c.timetable, err = timetableOf(cfg, scrub, c.ScrubLocal); err != nil {
+		return err
+	}
+	c.facts = s.factsOf(cfg, parts, c.timetable)
+	c.lead = parts.lead
+	c.feed = feed.New(c.Cluster.Follow)
+	return nil
+}
+
+// domainConfig returns a cluster as the domain takes it, but for its directories.
+func (s *Service) domainConfig(
+	cfg *config.Cluster, p parts, k keys, l limits, watched snapshot.Observer,
+) cluster.Config {
+	return cluster.Config{
 		Name:        cfg.Name,
 		Node:        s.cfg.NodeName,
 		Prefix:      *cfg.Prefix,
-		SpoolDir:    spool,
-		Source:      parts.source,
-		Records:     parts.catalog,
-		Saves:       parts.catalog,
-		History:     parts.catalog,
-		Stores:      parts.catalog,
-		Backends:    parts.backends,
-		Fallback:    fallback,
+		Source:      p.source,
+		Records:     p.catalog,
+		Saves:       p.catalog,
+		History:     p.catalog,
+		Stores:      p.catalog,
+		Backends:    p.backends,
 		Driller:     inTurn{drill.Driller{}, cfg.Name, s.queues.drills},
 		Turn:        adoptInTurn(s.queues.restores, cfg.Name),
-		Identities:  keys.identities,
+		Identities:  k.identities,
 		Compression: compressions[cfg.Compression],
-		Recipients:  keys.recipients,
-		Signer:      keys.signer,
-		Trust:       keys.trust,
+		Recipients:  k.recipients,
+		Signer:      k.signer,
+		Trust:       k.trust,
 		Retention:   retentions(cfg, s.cfg.NodeName),
-		Observer:    observer,
+		Observer:    watched,
 		Logger:      s.log,
-		StreamLimit: limits.stream,
+		StreamLimit: l.stream,
 		Watchdog:    cfg.WatchdogTimeout,
 		LeftoverAge: cfg.LeftoverAge,
-	})
-	if err != nil {
-		return err
 	}
-	if err := s.openJournal(cfg, spool, parts, domain.Repositories(), keys, c); err != nil {
-		return err
-	}
-	schedules, err := schedulesOf(cfg)
-	if err != nil {
-		return err
-	}
-	scrubs, err := scrubsOf(cfg, noted(parts.catalog, log, withJournal(c.scrubInTurn(domain.Scrub), parts.following)))
-	if err != nil {
-		return err
-	}
-	localScrubs, err := scrubsOf(cfg, domain.ScrubLocal)
-	if err != nil {
-		return err
-	}
-	c.Cluster, c.facts, c.lead = domain, s.factsOf(cfg, parts, schedules, scrubs), parts.lead
-	c.schedules, c.scrubs, c.localScrubs = schedules, scrubs, localScrubs
-	c.interval, c.limits, c.telemetry, c.log = s.settings.reconcileInterval, limits, s.telemetry, log
-	c.judge = c.recordVerdict
-	c.watched, c.feed = observer, feed.New(domain.Follow)
-	return nil
 }
 
 // retentions returns the retention of each backend: its own, or the cluster's.

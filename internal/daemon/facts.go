@@ -10,7 +10,6 @@ import (
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/disk"
 	"github.com/snapshotd/snapshotd/internal/proving"
-	"github.com/snapshotd/snapshotd/internal/schedule"
 	"github.com/snapshotd/snapshotd/journal"
 	"github.com/snapshotd/snapshotd/journal/keeping"
 	"github.com/snapshotd/snapshotd/repository"
@@ -66,7 +65,7 @@ type question struct {
 	free     int64
 }
 
-func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules, scrubs []schedule.Schedule) facts {
+func (s *Service) factsOf(cfg *config.Cluster, p parts, t timetable) facts {
 	f := facts{
 		catalog: p.catalog, store: storeOf(cfg), node: s.cfg.NodeName, certs: certificates{&s.certificates, certificateFiles(cfg)},
 		saving:  func() *status.Moving { return s.events.Moving(cfg.Name) },
@@ -80,10 +79,11 @@ func (s *Service) factsOf(cfg *config.Cluster, p parts, schedules, scrubs []sche
 		at.Retention = rules[at.Name]
 		f.places = append(f.places, at)
 	}
-	if len(scrubs) > 0 {
-		f.scrub = &status.Scrub{Cron: cfg.Scrub.Cron, Jitter: scrubs[0].Jitter, Drill: cfg.Scrub.Drill, Next: scrubs[0].Spec.Next}
+	if len(t.scrubs) > 0 {
+		sch := t.scrubs[0]
+		f.scrub = &status.Scrub{Cron: cfg.Scrub.Cron, Jitter: sch.Jitter, Drill: cfg.Scrub.Drill, Next: sch.Spec.Next}
 	}
-	for i, sch := range schedules {
+	for i, sch := range t.schedules {
 		f.times = append(f.times, status.Schedule{
 			Name: sch.Name, Cron: cfg.Schedules[i].Cron, TimeZone: cfg.Schedules[i].TimeZone, Jitter: sch.Jitter, Backends: sch.Save.Backends,
 			Next: sch.Spec.Next,

@@ -17,6 +17,27 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
+// timetable is what a cluster runs by the clock.
+type timetable struct {
+	schedules   []schedule.Schedule
+	scrubs      []schedule.Schedule // one or none
+	localScrubs []schedule.Schedule // the same for the directories of this node, while another replica leads
+}
+
+// timetableOf returns the timetable of a cluster. scrub and local scrub it.
+func timetableOf(cfg *config.Cluster, scrub, local scrubbing) (t timetable, err error) {
+	if t.schedules, err = schedulesOf(cfg); err != nil {
+		return timetable{}, err
+	}
+	if t.scrubs, err = scrubsOf(cfg, scrub); err != nil {
+		return timetable{}, err
+	}
+	if t.localScrubs, err = scrubsOf(cfg, local); err != nil {
+		return timetable{}, err
+	}
+	return t, nil
+}
+
 // scrubbing scrubs a cluster.
 type scrubbing func(context.Context, cluster.Scrub) error
 
