@@ -118,7 +118,7 @@ func (r *reloader) reload(ctx context.Context) {
 	if files := cfg.Files(); !slices.Equal(files, r.files) {
 		r.files, r.seen = files, "" // the next look reads them again: one may have changed before it was looked at
 	}
-	if keys := r.read.AfterRestart(cfg); len(keys) > 0 {
+	if keys := r.cfg.AfterRestart(cfg); len(keys) > 0 {
 		r.log.WarnContext(ctx, "the configuration differs in keys that take effect after a restart", "keys", strings.Join(keys, ", "))
 	}
 	r.applySettings(ctx, cfg)

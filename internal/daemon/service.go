@@ -36,10 +36,9 @@ type Config struct {
 
 // Service is everything that `snapshotd serve` runs. Its methods are called once each, in this order: New, Open, Run.
 type Service struct {
-	cfg      *config.Config
+	cfg      *config.Config // in effect since the start, but for what a reload changes
 	conf     Config
-	read     *config.Config // in effect since the start, but for what a reload changes
-	applied  *config.Config // the same, with its settings
+	applied  *config.Config // whose settings are in effect
 	rules    *config.Access // in effect
 	settings settings
 	log      *slog.Logger
@@ -68,8 +67,13 @@ type Service struct {
 // New returns a service. It does no I/O.
 func New(conf Config) (*Service, error) {
 	s := &Service{
-		cfg: conf.Config, conf: conf, read: conf.Config, applied: conf.Config, rules: conf.Config.Access, events: &server.Events{},
-		stopLoops: func() {}, stopTimeout: stopTimeout,
+		cfg:         conf.Config,
+		conf:        conf,
+		applied:     conf.Config,
+		rules:       conf.Config.Access,
+		events:      &server.Events{},
+		stopLoops:   func() {},
+		stopTimeout: stopTimeout,
 	}
 	if err := s.settings.set(conf.Config); err != nil {
 		return nil, err
