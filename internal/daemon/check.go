@@ -140,10 +140,10 @@ func checkStore(
 }
 
 // openCatalog builds the catalog of a cluster.
-func openCatalog(cfg *config.Cluster, home *etcd.Conn, log *slog.Logger, parts *closers) *catalog.Catalog {
+func openCatalog(cfg *config.Cluster, home *etcd.Conn, log *slog.Logger, opened *closers) *catalog.Catalog {
 	records := catalog.New(catalog.Config{
 		Connect: home.Client, Cluster: cfg.Name, Prefix: cfg.Catalog.Prefix, LockTTL: cfg.LockTTL, Logger: log,
 	})
-	parts.later("catalog of cluster "+cfg.Name, records.Close)
+	opened.later("catalog of cluster "+cfg.Name, records.Close)
 	return records
 }

@@ -116,7 +116,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 	if err := s.openJournal(cfg, spool, parts, c.Repositories(), keys, c); err != nil {
 		return err
 	}
-	scrub := noted(parts.catalog, c.log, withJournal(c.scrubInTurn(c.Scrub), parts.following))
+	scrub := noted(parts.catalog.NoteScrub, c.log, withJournal(c.scrubInTurn(c.Scrub), parts.following))
 	if c.timetable, err = timetableOf(cfg, scrub, c.ScrubLocal); err != nil {
 		return err
 	}

@@ -159,7 +159,7 @@ func (c *managed) refreshSaves(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	last, err := c.last(ctx, ended...)
+	last, err := c.last(ctx, endedStates...)
 	if err != nil {
 		return err
 	}
@@ -196,8 +196,8 @@ func (c *managed) unscheduled() []string {
 	})
 }
 
-// ended are the states of a snapshot whose save has ended.
-var ended = []snapshot.State{snapshot.StateReady, snapshot.StatePartial, snapshot.StateFailed}
+// endedStates are those of a snapshot whose save has ended.
+var endedStates = []snapshot.State{snapshot.StateReady, snapshot.StatePartial, snapshot.StateFailed}
 
 // deliverPause is how long it takes at most until an upload fallback is looked at again. The pause is short, because
 // the snapshot may be the last one, and only this disk has it.

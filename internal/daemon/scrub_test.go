@@ -40,7 +40,7 @@ func TestAScrubNotesHowItHasEnded(t *testing.T) {
 		{"it finds all good", nil, false, ""},
 	} {
 		ctx, cancel := context.WithCancel(t.Context())
-		scrub := noted(c, slog.New(slog.DiscardHandler), func(context.Context, cluster.Scrub) error {
+		scrub := noted(c.NoteScrub, slog.New(slog.DiscardHandler), func(context.Context, cluster.Scrub) error {
 			if tc.over {
 				cancel()
 			}

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"time"
 
-	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/internal/config"
@@ -97,16 +96,17 @@ func withJournal(scrub scrubbing, f *following) scrubbing {
 // noteRetry and lastNoteRetry are the pauses after which it is tried again to note how a scrub has ended.
 const noteRetry, lastNoteRetry = time.Second, time.Minute
 
-// noted makes a scrub note in the catalog how it has ended. One that ends with the term is made again by the next leader.
-func noted(c *catalog.Catalog, log *slog.Logger, scrub scrubbing) scrubbing {
+// noted makes a scrub note in the catalog how it has ended. One that ends with the term is made again by the next
+// leader.
+func noted(note func(context.Context, snapshot.ScrubNote) error, log *slog.Logger, scrub scrubbing) scrubbing {
 	return func(ctx context.Context, s cluster.Scrub) error {
 		err := scrub(ctx, s)
-		note := snapshot.ScrubNote{Time: time.Now()}
+		end := snapshot.ScrubNote{Time: time.Now()}
 		if err != nil {
-			note.Error = err.Error()
+			end.Error = err.Error()
 		}
 		for failed := 1; ctx.Err() == nil; failed++ {
-			unnoted := c.NoteScrub(ctx, note)
+			unnoted := note(ctx, end)
 			if unnoted == nil {
 				break
 			}
