@@ -67,11 +67,17 @@ type question struct {
 
 func (s *Service) factsOf(cfg *config.Cluster, p parts, t timetable) facts {
 	f := facts{
-		catalog: p.catalog, store: storeOf(cfg), node: s.cfg.NodeName, certs: certificates{&s.certificates, certificateFiles(cfg)},
+		catalog: p.catalog,
+		store:   storeOf(cfg),
+		node:    s.cfg.NodeName,
+		certs:   certificates{&s.certificates, certificateFiles(cfg)},
 		saving:  func() *status.Moving { return s.events.Moving(cfg.Name) },
 		failed:  func() map[string]error { return s.events.Unreconciled(cfg.Name) },
 		kept:    cfg.Journal.Window,
-		journal: p.following.journal, keeper: p.following.keeper, noter: p.following.noter, prover: p.following.prover,
+		journal: p.following.journal,
+		keeper:  p.following.keeper,
+		noter:   p.following.noter,
+		prover:  p.following.prover,
 	}
 	rules := retentions(cfg, s.cfg.NodeName)
 	for i, b := range cfg.Backends {
@@ -85,8 +91,8 @@ func (s *Service) factsOf(cfg *config.Cluster, p parts, t timetable) facts {
 	}
 	for i, sch := range t.schedules {
 		f.times = append(f.times, status.Schedule{
-			Name: sch.Name, Cron: cfg.Schedules[i].Cron, TimeZone: cfg.Schedules[i].TimeZone, Jitter: sch.Jitter, Backends: sch.Save.Backends,
-			Next: sch.Spec.Next,
+			Name: sch.Name, Cron: cfg.Schedules[i].Cron, TimeZone: cfg.Schedules[i].TimeZone, Jitter: sch.Jitter,
+			Backends: sch.Save.Backends, Next: sch.Spec.Next,
 		})
 	}
 	return f
@@ -108,7 +114,8 @@ func newPlace(cfg config.Backend, info repository.Info) *place {
 }
 
 // bytes returns how many bytes the disk can take; -1 when it is not known, or the disk does not answer. Those who ask
-// while a question is under way get the answer to that one: a disk that hangs keeps one goroutine for each of its places.
+// while a question is under way get the answer to that one: a disk that hangs keeps one goroutine for each of its
+// places.
 func (s *space) bytes() int64 {
 	s.mu.Lock()
 	if s.asked == nil {
@@ -165,7 +172,9 @@ func (f facts) Saving(ctx context.Context) (*status.Moving, error) {
 	if p == nil {
 		return nil, err
 	}
-	return &status.Moving{Name: p.Name, Since: time.Now().Add(-p.Elapsed), Read: p.Read, Total: p.Total, Written: p.Written}, nil
+	return &status.Moving{
+		Name: p.Name, Since: time.Now().Add(-p.Elapsed), Read: p.Read, Total: p.Total, Written: p.Written,
+	}, nil
 }
 
 // Scrubbed implements [server.Facts].

@@ -23,9 +23,9 @@ import (
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
-// openJournal makes the journal of a cluster, if it has one. Its directory is not touched before the cluster starts, because
-// after a reload the predecessor of the cluster may still write there. The journal is closed before what it uses. It
-// shares repos with the snapshots: a store whose identity was verified once is for both.
+// openJournal makes the journal of a cluster, if it has one. Its directory is not touched before the cluster starts,
+// because after a reload the predecessor of the cluster may still write there. The journal is closed before what it
+// uses. It shares repos with the snapshots: a store whose identity was verified once is for both.
 func (s *Service) openJournal(
 	cfg *config.Cluster, spool string, p parts, repos []*repository.Repository, k keys, c *managed,
 ) error {
@@ -47,8 +47,8 @@ func (s *Service) openJournal(
 		places = append(places, upkeep.Place{Repository: repo, Segments: store})
 	}
 	f.prover = proving.New(proving.Config{
-		Catalog: p.catalog, Repositories: repos, Identities: k.identities, Driller: inTurn{drill.Driller{}, cfg.Name, s.queues.drills},
-		Dir: spool, Logger: log,
+		Catalog: p.catalog, Repositories: repos, Identities: k.identities, Dir: spool, Logger: log,
+		Driller: inTurn{drill.Driller{}, cfg.Name, s.queues.drills},
 		Turn: func(ctx context.Context) (func(), error) {
 			return takeTurn(ctx, s.queues.restores, cfg.Name+"/journal", "check the journal") // the name of a cluster has no '/'
 		},
@@ -162,7 +162,9 @@ func saveBase(ctx context.Context, c *managed, need journal.Base) error {
 		return err
 	}
 	res, err := c.Save(ctx, cluster.SaveRequest{
-		NamePrefix: config.DefaultNamePrefix, Labels: map[string]string{baseLabel: "base"}, Trigger: snapshot.TriggerScheduled,
+		NamePrefix: config.DefaultNamePrefix,
+		Labels:     map[string]string{baseLabel: "base"},
+		Trigger:    snapshot.TriggerScheduled,
 	})
 	if err != nil && res.Snapshot != nil && res.Snapshot.State() == snapshot.StatePartial {
 		return lacking(res.Snapshot, c.BackendNames())

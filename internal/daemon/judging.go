@@ -14,8 +14,8 @@ import (
 // verdicts are the values of the label of the metric.
 var verdicts = []string{string(status.Safe), string(status.Attention), string(status.NotSafe), string(status.Unknown)}
 
-// A cluster is judged soon after a change, as several come together, and not all the time while many come: each judgement
-// reads records.
+// A cluster is judged soon after a change, as several come together, and not all the time while many come: each
+// judgement reads records.
 const (
 	judgePause   = 2 * time.Second
 	judgeSpacing = 30 * time.Second // from one to the next that changes ask for
@@ -48,7 +48,8 @@ var _ snapshot.Observer = (*changes)(nil)
 // Observe implements [snapshot.Observer].
 func (c *changes) Observe(_ context.Context, ev snapshot.Event) {
 	switch ev.Type {
-	case snapshot.EventFinished, snapshot.EventReconciled, snapshot.EventVerified, snapshot.EventRepaired, snapshot.EventDeleted:
+	case snapshot.EventFinished, snapshot.EventReconciled, snapshot.EventVerified, snapshot.EventRepaired,
+		snapshot.EventDeleted:
 	default:
 		return
 	}

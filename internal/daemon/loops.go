@@ -123,12 +123,16 @@ func (c *managed) run(ctx context.Context, before *managed) {
 
 // runs reports whether a cluster has a schedule or a scrub of a name.
 func (c *managed) runs(name string) bool {
-	return slices.ContainsFunc(slices.Concat(c.scrubs, c.schedules), func(s schedule.Schedule) bool { return s.Name == name })
+	return slices.ContainsFunc(slices.Concat(c.scrubs, c.schedules), func(s schedule.Schedule) bool {
+		return s.Name == name
+	})
 }
 
 // none reports whether the catalog has no snapshot that could be restored.
 func (c *managed) none(ctx context.Context) (bool, error) {
-	page, err := c.List(ctx, snapshot.Query{States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial}, PageSize: 1})
+	page, err := c.List(ctx, snapshot.Query{
+		States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial}, PageSize: 1,
+	})
 	return err == nil && len(page.Records) == 0, err
 }
 

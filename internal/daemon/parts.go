@@ -23,7 +23,9 @@ type parts struct {
 }
 
 // openParts builds the adapters of a cluster.
-func (s *Service) openParts(cfg *config.Cluster, uploads driver.Limiter, log *slog.Logger, opened *closers) (parts, error) {
+func (s *Service) openParts(
+	cfg *config.Cluster, uploads driver.Limiter, log *slog.Logger, opened *closers,
+) (parts, error) {
 	saved, err := s.openEtcd(cfg.Etcd, opened)
 	if err != nil {
 		return parts{}, err

@@ -119,7 +119,8 @@ func (r *reloader) reload(ctx context.Context) {
 		r.files, r.seen = files, "" // the next look reads them again: one may have changed before it was looked at
 	}
 	if keys := r.cfg.AfterRestart(cfg); len(keys) > 0 {
-		r.log.WarnContext(ctx, "the configuration differs in keys that take effect after a restart", "keys", strings.Join(keys, ", "))
+		r.log.WarnContext(ctx, "the configuration differs in keys that take effect after a restart",
+			"keys", strings.Join(keys, ", "))
 	}
 	r.applySettings(ctx, cfg)
 	r.applyRules(ctx, cfg)
@@ -202,7 +203,8 @@ func (r *reloader) tell(ctx context.Context, name string, before bool, err error
 	switch {
 	case r.unopened[name] == err.Error():
 	case before:
-		r.log.ErrorContext(ctx, "cluster not changed yet; it stays as it was, and is tried again", "cluster", name, "error", err)
+		r.log.ErrorContext(ctx, "cluster not changed yet; it stays as it was, and is tried again",
+			"cluster", name, "error", err)
 	default:
 		r.log.ErrorContext(ctx, "cluster not added yet; it is tried again", "cluster", name, "error", err)
 	}

@@ -52,8 +52,8 @@ func (s *Service) awaitEnds(ctx context.Context, gone []*managed) {
 		select {
 		case <-c.ended:
 		default:
-			s.log.ErrorContext(ctx, "cluster does not stop; its change takes effect when it has, and the others are not kept waiting",
-				"cluster", c.Name(), "waited", s.stopTimeout)
+			s.log.ErrorContext(ctx, "cluster does not stop; its change takes effect when it has, and the others are "+
+				"not kept waiting", "cluster", c.Name(), "waited", s.stopTimeout)
 		}
 	}
 }

@@ -202,8 +202,9 @@ func (s *Service) callerLimits(ctx context.Context, cfg *config.Config) bounds.L
 		return l // the system has no limit that it tells of
 	}
 	if most := max(1, files/2); l.Connections > most {
-		s.log.WarnContext(ctx, "fewer connections than configured, because the process may open too few files; raise its limit "+
-			"of open files (ulimit -n, LimitNOFILE)", "connections", most, "configured", l.Connections, "open_files", files)
+		s.log.WarnContext(ctx, "fewer connections than configured, because the process may open too few files; raise its "+
+			"limit of open files (ulimit -n, LimitNOFILE)",
+			"connections", most, "configured", l.Connections, "open_files", files)
 		l.Connections = most
 	}
 	return l

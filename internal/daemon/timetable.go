@@ -53,9 +53,10 @@ func scrubsOf(cfg *config.Cluster, do scrubbing) ([]schedule.Schedule, error) {
 		return nil, fmt.Errorf("scrub: %w", err)
 	}
 	scrub := cluster.Scrub{Share: cfg.Scrub.Share, Drill: cfg.Scrub.Drill}
-	return []schedule.Schedule{
-		{Name: scrubName, Spec: spec, Jitter: cfg.Scrub.Jitter, Do: func(ctx context.Context) error { return do(ctx, scrub) }},
-	}, nil
+	return []schedule.Schedule{{
+		Name: scrubName, Spec: spec, Jitter: cfg.Scrub.Jitter,
+		Do: func(ctx context.Context) error { return do(ctx, scrub) },
+	}}, nil
 }
 
 // schedulesOf returns the schedules of a cluster's saves. A label of each snapshot names its schedule.

@@ -34,7 +34,7 @@ const (
 	mostSaves     = 16
 )
 
-// queues are where all clusters wait for their turn: to begin their loops, to be saved, to restore a database, to drill.
+// queues are where all clusters wait for their turn: to begin their loops, save, restore a database, and drill.
 type queues struct{ starts, saves, restores, drills *fairqueue.Queue }
 
 // openJobs makes the queues.
@@ -65,7 +65,8 @@ func (s *Service) setPlaces(ctx context.Context, cfg *config.Config) {
 	if restores == 0 {
 		restores = max(saves/2, 1) // a check may need room for two databases
 	}
-	s.log.InfoContext(ctx, "jobs at a time, of all clusters together", "saves", saves, "restores", restores, "drills", drills)
+	s.log.InfoContext(ctx, "jobs at a time, of all clusters together",
+		"saves", saves, "restores", restores, "drills", drills)
 	s.queues.saves.SetPlaces(saves)
 	s.queues.restores.SetPlaces(restores)
 	s.queues.drills.SetPlaces(drills)

@@ -27,7 +27,8 @@ func (f facts) Window(ctx context.Context) (status.Window, error) {
 	}
 	for _, t := range found.Timelines {
 		timeline := status.Timeline{
-			Name: string(t.Name), EtcdCluster: fmt.Sprintf("%016x", t.Name.EtcdCluster()), Start: t.Name.Start(), Reason: t.Reason,
+			Name: string(t.Name), EtcdCluster: fmt.Sprintf("%016x", t.Name.EtcdCluster()), Start: t.Name.Start(),
+			Reason: t.Reason,
 		}
 		for _, r := range t.Ranges {
 			timeline.Ranges = append(timeline.Ranges, status.Range{

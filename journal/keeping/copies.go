@@ -10,8 +10,8 @@ import (
 	"github.com/snapshotd/snapshotd/journal/upkeep"
 )
 
-// repair brings to each backend what it lacks and another one has. It reports whether it has left something that the next
-// one brings.
+// repair brings to each backend what it lacks and another one has. It reports whether it has left something that the
+// next one brings.
 func (k *Keeper) repair(ctx context.Context, live segment.Timeline) (more bool) {
 	for _, done := range k.copies.Repair(ctx, live, time.Now()) {
 		k.noteCopied(ctx, live, done)
@@ -55,24 +55,25 @@ func (k *Keeper) noteCopied(ctx context.Context, live segment.Timeline, done upk
 		k.noteDamage(ctx, d)
 	}
 	for _, r := range done.Replaced {
-		log.WarnContext(ctx, "damaged segment of the journal was replaced", "timeline", r.Timeline, "level", r.Level, "first", r.First,
-			"last", r.Last)
+		log.WarnContext(ctx, "damaged segment of the journal was replaced",
+			"timeline", r.Timeline, "level", r.Level, "first", r.First, "last", r.Last)
 	}
 	if done.Segments > 0 {
-		log.WarnContext(ctx, "segments of the journal were copied from another backend", "segments", done.Segments, "bytes", done.Bytes)
+		log.WarnContext(ctx, "segments of the journal were copied from another backend",
+			"segments", done.Segments, "bytes", done.Bytes)
 	}
 	k.journal.Filled(done.Backend, live, done.LeadsTo)
 }
 
 // noteDamage logs a segment that is not good.
 func (k *Keeper) noteDamage(ctx context.Context, d upkeep.Damage) {
-	k.log.ErrorContext(ctx, "segment of the journal is damaged, or not trusted; it is replaced when another backend has its revisions",
-		"backend", d.Backend, "timeline", d.Segment.Timeline, "level", d.Segment.Level, "first", d.Segment.First, "last", d.Segment.Last,
-		"error", d.Err)
+	k.log.ErrorContext(ctx, "segment of the journal is damaged, or not trusted; it is replaced when another backend has "+
+		"its revisions", "backend", d.Backend, "timeline", d.Segment.Timeline, "level", d.Segment.Level,
+		"first", d.Segment.First, "last", d.Segment.Last, "error", d.Err)
 }
 
-// Scrub reads a share of the segments of each backend back. The error is of those that are damaged, and of backends that
-// could not be read.
+// Scrub reads a share of the segments of each backend back. The error is of those that are damaged, and of backends
+// that could not be read.
 func (k *Keeper) Scrub(ctx context.Context, share int) error {
 	done, errs := k.copies.Scrub(ctx, share, time.Now())
 	for _, d := range done.Damaged {

@@ -121,8 +121,8 @@ func (k *Keeper) wait(ctx context.Context, pause time.Duration) (woken bool, err
 	}
 }
 
-// merge merges what can be merged on one backend, of the live timeline or of all. Without an identity, encrypted segments
-// stay as they are. It reports whether a segment was found to be damaged that was not known to be.
+// merge merges what can be merged on one backend, of the live timeline or of all. Without an identity, encrypted
+// segments stay as they are. It reports whether a segment was found to be damaged that was not known to be.
 func (k *Keeper) merge(ctx context.Context, p upkeep.Place, live segment.Timeline, all bool) (damaged bool) {
 	log := k.log.With("backend", p.Segments.Name())
 	timelines, err := p.Segments.Timelines(ctx)

@@ -99,8 +99,8 @@ func (n *Noter) write(ctx context.Context) time.Duration {
 	return pause
 }
 
-// trouble notes where the journal is behind or damaged, unless that was noted, and returns what is noted now: while all is
-// well, or nothing moves, the catalog is not asked.
+// trouble notes where the journal is behind or damaged, unless that was noted, and returns what is noted now: while all
+// is well, or nothing moves, the catalog is not asked.
 func (n *Noter) trouble(
 	ctx context.Context, points []Point, noted *snapshot.JournalTrouble,
 ) *snapshot.JournalTrouble {
