@@ -413,26 +413,44 @@ func (u *upload) lacks(removed []local.Part, whole bool) snapshot.JournalBreak {
 func (j *Journal) shrink(ctx context.Context) error {
 	removed, within, err := j.log.Shrink(func(p local.Part) bool { return j.stored(p.Number) })
 	current := j.log.Position().Timeline
-	for _, u := range j.stores {
-		whole := u.whole()
-		lost := slices.DeleteFunc(slices.Clone(removed), func(p local.Part) bool { return !u.forget(&p, current) })
-		if len(lost) > 0 {
-			j.cfg.Logger.ErrorContext(ctx,
-				"backend lacks revisions that were removed from the full disk (max_local_bytes): a repair copies them from one "+
-					"that has them",
-				"backend", u.store.Name(), "timeline", current,
-				"first", lost[0].Header.First, "last", lost[len(lost)-1].Header.Last)
-			if b := u.lacks(lost, whole); whole {
-				j.cfg.Broken(ctx, segment.CauseFull, b)
-			} else {
-				j.cfg.Grown(b)
-			}
-		}
-	}
+	j.tellLost(ctx, removed, current)
 	if err != nil {
 		return err
 	}
 	parts, _ := j.log.Sealed()
+	j.needBases(parts, current)
+	if within {
+		return nil
+	}
+	if j.fullSince.IsZero() {
+		j.fullSince = time.Now()
+	}
+	return fmt.Errorf("%w (%d bytes; max_local_bytes)", errFull, j.cfg.MaxBytes)
+}
+
+// tellLost forgets parts that were removed from the full disk, and tells of each backend what it lacks without them.
+func (j *Journal) tellLost(ctx context.Context, removed []local.Part, current segment.Timeline) {
+	for _, u := range j.stores {
+		whole := u.whole()
+		lost := slices.DeleteFunc(slices.Clone(removed), func(p local.Part) bool { return !u.forget(&p, current) })
+		if len(lost) == 0 {
+			continue
+		}
+		j.cfg.Logger.ErrorContext(ctx,
+			"backend lacks revisions that were removed from the full disk (max_local_bytes): a repair copies them from one "+
+				"that has them",
+			"backend", u.store.Name(), "timeline", current,
+			"first", lost[0].Header.First, "last", lost[len(lost)-1].Header.Last)
+		if b := u.lacks(lost, whole); whole {
+			j.cfg.Broken(ctx, segment.CauseFull, b)
+		} else {
+			j.cfg.Grown(b)
+		}
+	}
+}
+
+// needBases asks for a snapshot for each backend that lacks revisions and takes new ones again. parts are on the disk.
+func (j *Journal) needBases(parts []local.Part, current segment.Timeline) {
 	for _, u := range j.stores {
 		last, needs := u.needsBase(parts)
 		if !needs {
@@ -448,11 +466,4 @@ func (j *Journal) shrink(ctx context.Context) error {
 		}
 		j.needBase(need)
 	}
-	if !within {
-		if j.fullSince.IsZero() {
-			j.fullSince = time.Now()
-		}
-		return fmt.Errorf("%w (%d bytes; max_local_bytes)", errFull, j.cfg.MaxBytes)
-	}
-	return nil
 }
