@@ -172,16 +172,7 @@ func (s *session) missed(c segment.Cause, format string, args ...any) *breakErro
 func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, stream Stream) (err error) {
 	changes := make(chan []Change) // without a buffer: changes that are not taken yet stay in etcd
 	observed := make(chan observation)
-	w := &watcher{member: s.member, interval: s.journal.cfg.FlushInterval, out: observed, ask: make(chan asked, maxAsked)}
-	if s.begins == nil && s.known.Timeline == s.journal.written { // the same history as before
-		w.seen = s.journal.seen
-		s.pending = slices.Clone(s.journal.owed)
-	} else {
-		s.journal.owed = nil
-		if a := s.journal.auth; s.begins == nil && a != nil { // another replica or process has seen it
-			w.auth, w.authKnown = AuthState{Revision: a.AuthRevision, Enabled: a.Enabled}, true
-		}
-	}
+	w := s.newWatcher(observed)
 	done := make(chan struct{}, 2)
 	go func() {
 		defer func() { done <- struct{}{} }()
@@ -219,6 +210,22 @@ func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, strea
 			return errors.Join(err, s.end())
 		}
 	}
+}
+
+// newWatcher returns a watcher of the member. In the same history, it goes on from what an earlier session has seen,
+// and the session takes over what is not in the journal yet.
+func (s *session) newWatcher(out chan<- observation) *watcher {
+	w := &watcher{member: s.member, interval: s.journal.cfg.FlushInterval, out: out, ask: make(chan asked, maxAsked)}
+	if s.begins == nil && s.known.Timeline == s.journal.written {
+		w.seen = s.journal.seen
+		s.pending = slices.Clone(s.journal.owed)
+		return w
+	}
+	s.journal.owed = nil
+	if a := s.journal.auth; s.begins == nil && a != nil { // another replica or process has seen it
+		w.auth, w.authKnown = AuthState{Revision: a.AuthRevision, Enabled: a.Enabled}, true
+	}
+	return w
 }
 
 // receive hands on the changes of a stream, until it ends.
