@@ -84,33 +84,39 @@ func (j *Journal) keepBase(ctx context.Context) {
 		case <-retry.C:
 		}
 		retry.Stop() // a need that came before it may be met, and then none is left
-		if j.cfg.Base == nil {
+		what, err := j.tryBase(ctx, need)
+		if err == nil {
 			need = nil
 			continue
-		}
-		err := j.cfg.Base(ctx, *need)
-		partial, taken := errors.AsType[*PartialBase](err)
-		switch {
-		case err == nil:
-			j.based(*need, nil)
-			need = nil
-			continue
-		case taken:
-			j.based(*need, partial.Lacking)
-			need.Fresh = false // it is that one
 		}
 		if ctx.Err() != nil {
 			continue
 		}
 		attempt++
 		pause := backoff.Delay(firstBaseRetry, lastBaseRetry, attempt)
-		what := "journal has no snapshot to begin with"
-		if taken {
-			what = "backends lack the snapshot that the journal begins with"
-		}
 		j.cfg.Logger.ErrorContext(ctx, what, "retry_after", pause, "error", err)
 		retry.Reset(pause)
 	}
+}
+
+// tryBase makes a snapshot that is needed. With an error, it returns what is wrong. A snapshot that some backends lack
+// is the one that is needed from then on.
+func (j *Journal) tryBase(ctx context.Context, need *Base) (what string, err error) {
+	if j.cfg.Base == nil {
+		return "", nil
+	}
+	err = j.cfg.Base(ctx, *need)
+	partial, taken := errors.AsType[*PartialBase](err)
+	switch {
+	case err == nil:
+		j.based(*need, nil)
+		return "", nil
+	case taken:
+		j.based(*need, partial.Lacking)
+		need.Fresh = false
+		return "backends lack the snapshot that the journal begins with", err
+	}
+	return "journal has no snapshot to begin with", err
 }
 
 // based notes that a snapshot was taken, which some backends lack.
