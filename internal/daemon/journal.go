@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -36,8 +37,7 @@ func (s *Service) openJournal(
 	if err != nil {
 		return err
 	}
-	log := s.log.With("cluster", cfg.Name)
-	f := p.following
+	f, log := p.following, c.log
 	f.noter = keeping.NewNoter(p.catalog, s.cfg.NodeName, log)
 	var stores []journal.Store
 	var places []upkeep.Place
@@ -46,19 +46,7 @@ func (s *Service) openJournal(
 		stores = append(stores, store)
 		places = append(places, upkeep.Place{Repository: repo, Segments: store})
 	}
-	f.prover = proving.New(proving.Config{
-		Catalog: p.catalog, Repositories: repos, Identities: k.identities, Dir: spool, Logger: log,
-		Driller: inTurn{drill.Driller{}, cfg.Name, s.queues.drills},
-		Turn: func(ctx context.Context) (func(), error) {
-			return takeTurn(ctx, s.queues.restores, cfg.Name+"/journal", "check the journal") // the name of a cluster has no '/'
-		},
-		Checked: func(ctx context.Context, kind proving.Kind, passed bool) {
-			s.telemetry.JournalChecked(ctx, cfg.Name, string(kind), passed)
-		},
-		Drilled: func(ctx context.Context, d *snapshot.JournalDrill) error {
-			return p.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) { notes.Drill = d })
-		},
-	})
+	f.prover = s.proverOf(cfg, spool, p, repos, k, log)
 	f.journal = journal.New(journal.Config{
 		Source: etcd.NewFollowed(p.source), Stores: stores, Dir: path,
 		FlushInterval: cfg.Journal.FlushInterval, UploadInterval: cfg.Journal.UploadInterval,
@@ -82,6 +70,25 @@ func (s *Service) openJournal(
 	})
 	c.following.later("journal", f.journal.Close)
 	return nil
+}
+
+// proverOf makes what checks the journal of a cluster, in the spool.
+func (s *Service) proverOf(
+	cfg *config.Cluster, spool string, p parts, repos []*repository.Repository, k keys, log *slog.Logger,
+) *proving.Prover {
+	return proving.New(proving.Config{
+		Catalog: p.catalog, Repositories: repos, Identities: k.identities, Dir: spool, Logger: log,
+		Driller: inTurn{drill.Driller{}, cfg.Name, s.queues.drills},
+		Turn: func(ctx context.Context) (func(), error) {
+			return takeTurn(ctx, s.queues.restores, cfg.Name+"/journal", "check the journal") // the name of a cluster has no '/'
+		},
+		Checked: func(ctx context.Context, kind proving.Kind, passed bool) {
+			s.telemetry.JournalChecked(ctx, cfg.Name, string(kind), passed)
+		},
+		Drilled: func(ctx context.Context, d *snapshot.JournalDrill) error {
+			return p.catalog.AmendJournalNotes(ctx, func(notes *snapshot.JournalNotes) { notes.Drill = d })
+		},
+	})
 }
 
 // latest returns the newest timeline that a leader has noted in the catalog.
