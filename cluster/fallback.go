@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/snapshotd/snapshotd/cluster/fallback"
@@ -57,28 +58,27 @@ func (c *Cluster) hasFallback(rec *snapshot.Record) bool {
 // UploadFallback brings the snapshots that this replica has in its upload fallback to the backends that should hold
 // them, as far as attempts are due: each to one of them, from which repair makes the other copies. Those that need not
 // stay are removed. It returns when to call again; the zero time when nothing stays. The error is that of the catalog,
-// of the disk or of ctx; a backend that still does not take a snapshot is logged.
+// of the disk or of ctx; a backend that still does not take a snapshot is logged. A snapshot that cannot be removed
+// from the disk is an error that keeps no other one from being delivered.
 func (c *Cluster) UploadFallback(ctx context.Context) (next time.Time, err error) {
 	if c.fallbacks == nil || c.inflight.Saving() {
 		return time.Time{}, nil
 	}
 	stay, err := c.fallbacks.Reconcile(span.Untraced(ctx))
-	if err != nil {
-		return time.Time{}, err
-	}
 	tried := false
 	for _, k := range stay {
-		attempt, err := c.deliver(ctx, k)
-		if err != nil {
-			return time.Time{}, err
+		attempt, derr := c.deliver(ctx, k)
+		if derr != nil {
+			return time.Time{}, errors.Join(err, derr)
 		}
 		tried = tried || attempt
 	}
 	// The end of an attempt is no proof: what has come of it is looked at like everything else.
 	if tried {
-		if stay, err = c.fallbacks.Reconcile(span.Untraced(ctx)); err != nil {
-			return time.Time{}, err
-		}
+		stay, err = c.fallbacks.Reconcile(span.Untraced(ctx))
+	}
+	if err != nil {
+		return time.Time{}, err
 	}
 	for _, k := range stay {
 		if due := k.Due(c.repos, c.cfg.Now()); next.IsZero() || due.Before(next) {

@@ -562,6 +562,34 @@ func TestEachReplicaDeliversItsOwnFallback(t *testing.T) {
 	}
 }
 
+// The disk may have become read-only under it, or one file of it unreadable.
+func TestWhatCannotBeRemovedKeepsNothingElseFromBeingDelivered(t *testing.T) {
+	f, heal := keeper(t)
+	old := f.keep(t, cluster.SaveRequest{})
+	disk := &hookedBackend{Backend: f.cfg.Fallback, del: func(key string) error {
+		if strings.Contains(key, old) {
+			return errBroken
+		}
+		return nil
+	}}
+	f.cfg.Fallback = disk
+	f.Cluster = f.replica(t)
+	newer := f.keep(t, cluster.SaveRequest{}) // makes the old one useless
+	heal("one", "two")
+	f.clock.pass(2 * time.Minute)
+	if _, err := f.UploadFallback(t.Context()); !errors.Is(err, errBroken) {
+		t.Errorf("the error is %v", err)
+	}
+	if rec := f.records(t)[newer]; len(rec.ReadyOn()) == 0 || rec.FallbackNode() != "" {
+		t.Errorf("the other one: %+v", rec)
+	}
+	if held := f.held(t); !slices.Equal(held, []string{old}) {
+		t.Errorf("kept is %q", held)
+	}
+	disk.del = nil
+	f.delivered(t, newer)
+}
+
 // A store that is another one shows nothing, though the files in it are right.
 func TestWhatIsKeptStaysWhileTheBackendIsAnotherStore(t *testing.T) {
 	f, heal := keeper(t)

@@ -24,6 +24,7 @@ package fallback
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"log/slog"
@@ -104,7 +105,8 @@ type Snapshot struct {
 }
 
 // Reconcile removes the snapshots that need not stay, and makes the records of the others say that they are here. It
-// returns those that stay. The error is that of the catalog, of the disk or of ctx.
+// returns those that stay. The error is that of the catalog, of the disk or of ctx. A snapshot that cannot be removed
+// keeps no other one from being delivered: its error comes beside those that stay.
 func (f *Fallback) Reconcile(ctx context.Context) (stay []*Snapshot, err error) {
 	release, err := f.take(ctx)
 	if err != nil {
@@ -121,23 +123,31 @@ func (f *Fallback) Reconcile(ctx context.Context) (stay []*Snapshot, err error) 
 	}
 	now := f.cfg.Now()
 	slices.SortStableFunc(all, func(a, b *Snapshot) int { return newestFirst(a.found, b.found, now) })
+	var undropped []error
 	for _, k := range all {
-		gone, err := f.reconcileOne(ctx, k, stay)
+		proof, err := f.reconcileOne(ctx, k, stay)
+		if err == nil && proof == "" {
+			stay = append(stay, k)
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
-		if !gone {
-			stay = append(stay, k)
+		if err := f.drop(ctx, k.entry, proof); err != nil {
+			undropped = append(undropped, err)
+		}
+		if ctx.Err() != nil {
+			return nil, snapshot.Cancelled(ctx, "reconcile the upload fallback")
 		}
 	}
 	// What is here is delivered whatever is known of what is not.
 	if err := f.tellLost(ctx); err != nil {
 		if len(stay) == 0 || ctx.Err() != nil {
-			return nil, err
+			return nil, errors.Join(append(undropped, err)...)
 		}
 		f.cfg.Logger.WarnContext(ctx, "not known yet whether a snapshot that was kept here is lost", "error", err)
 	}
-	return stay, nil
+	return stay, errors.Join(undropped...)
 }
 
 // proof says why a snapshot need not stay in the fallback; empty when nothing proves that. rec is its record, nil when

@@ -22,36 +22,37 @@ func (f *Fallback) read(ctx context.Context, e repository.Entry) *Snapshot {
 	return &Snapshot{entry: e, found: found}
 }
 
-// reconcileOne removes a snapshot from the fallback if it need not stay. If not, its record is made to say that it is here.
-func (f *Fallback) reconcileOne(ctx context.Context, k *Snapshot, ahead []*Snapshot) (gone bool, err error) {
+// reconcileOne decides about one snapshot in the fallback. It returns the proof that the snapshot need not stay, and
+// has made its record say so then; empty when it stays, and its record says that it is here.
+func (f *Fallback) reconcileOne(ctx context.Context, k *Snapshot, ahead []*Snapshot) (proof string, err error) {
 	rec, err := f.cfg.Records.Get(ctx, k.entry.Name)
 	switch {
 	case errors.Is(err, snapshot.ErrBadRecord):
 		f.tellStuck(ctx, k, err)
-		return false, nil
+		return "", nil
 	case snapshot.IsNotFound(err):
 		rec = nil
 	case err != nil:
-		return false, err
+		return "", err
 	default:
 		// A process that reads its configuration anew may save with the one before.
 		if saving, err := f.isSaved(ctx, rec); saving || err != nil {
-			return false, err
+			return "", err
 		}
 	}
-	proof, err := f.proof(ctx, k, rec, ahead)
+	proof, err = f.proof(ctx, k, rec, ahead)
 	switch {
 	case err != nil:
-		return false, err
+		return "", err
 	case proof != "":
-		return true, f.giveUp(ctx, k, rec, proof)
+		return proof, f.giveUp(ctx, k, rec)
 	case k.found == nil:
 		f.tellStuck(ctx, k, k.why)
-		return false, nil
+		return "", nil
 	case rec == nil:
-		return false, f.create(ctx, k)
+		return "", f.create(ctx, k)
 	}
-	return false, f.agree(ctx, k, rec)
+	return "", f.agree(ctx, k, rec)
 }
 
 // isSaved reports whether the snapshot of a record is being saved just now.
@@ -62,19 +63,17 @@ func (f *Fallback) isSaved(ctx context.Context, rec *snapshot.Record) (bool, err
 	return f.cfg.OwnerAlive(ctx, rec)
 }
 
-// giveUp removes a snapshot that need not stay, and first makes its record say so.
-func (f *Fallback) giveUp(ctx context.Context, k *Snapshot, rec *snapshot.Record, proof string) error {
-	if rec != nil && rec.FallbackNode() == f.cfg.Node { // a reconcile may have found it on a backend since
-		if k.found == nil && f.node.HasFallback(rec) {
-			rec.LoseFallback()
-		} else {
-			rec.SetFallback("")
-		}
-		if err := f.cfg.Records.Update(ctx, rec); err != nil {
-			return err
-		}
+// giveUp makes the record of a snapshot that need not stay say so, before its files are removed.
+func (f *Fallback) giveUp(ctx context.Context, k *Snapshot, rec *snapshot.Record) error {
+	if rec == nil || rec.FallbackNode() != f.cfg.Node { // a reconcile may have found it on a backend since
+		return nil
 	}
-	return f.drop(ctx, k.entry, proof)
+	if k.found == nil && f.node.HasFallback(rec) {
+		rec.LoseFallback()
+	} else {
+		rec.SetFallback("")
+	}
+	return f.cfg.Records.Update(ctx, rec)
 }
 
 // drop removes the files of a snapshot in the fallback.
