@@ -43,6 +43,7 @@ func messageOf(r *snapshot.Record) *catalogv1.Record {
 	m := &catalogv1.Record{
 		Snapshot: wire.SnapshotToProto(&r.Snapshot), RequestId: r.RequestID, File: r.File, Generation: r.Generation,
 		Owner: b.Owner, Damaged: b.Damaged, SupersededBy: b.SupersededBy, KeptOn: b.FallbackNode, Outdated: b.Outdated,
+		TimelineEnded: b.TimelineEnded,
 	}
 	m.Snapshot.Etag = "" // it is the revision of the key
 	if at := r.Proven(); !at.IsZero() {
@@ -162,7 +163,7 @@ func proofOf(m *catalogv1.Record, s *snapshot.Snapshot) *snapshot.Verification {
 func bookkeepingOf(m *catalogv1.Record) snapshot.Bookkeeping {
 	b := snapshot.Bookkeeping{
 		Owner: m.GetOwner(), Damaged: m.GetDamaged(), SupersededBy: m.GetSupersededBy(), FallbackNode: m.GetKeptOn(),
-		Outdated: m.GetOutdated(),
+		TimelineEnded: m.GetTimelineEnded(), Outdated: m.GetOutdated(),
 	}
 	for _, f := range m.GetFailures() {
 		b.Failures = append(b.Failures, snapshot.Failure{

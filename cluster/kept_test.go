@@ -438,6 +438,84 @@ func TestNothingOfAnotherHistoryMakesWhatIsKeptUseless(t *testing.T) {
 	}
 }
 
+// Once etcd has written more than it had before it was restored, its revisions are higher again, and it still does not
+// have what it had then.
+func TestNothingOfALaterHistoryMakesWhatIsKeptUseless(t *testing.T) {
+	for what, restored := range map[string]func(f *fixture){
+		"a new etcd":                   func(f *fixture) { f.stored.clusterID = "00000000000000ff" },
+		"etcd as it was some time ago": func(f *fixture) { f.stored.n.Store(0) },
+	} {
+		t.Run(what+", kept as well", func(t *testing.T) {
+			f, heal := keeper(t)
+			f.stored.write()
+			first := f.keep(t, cluster.SaveRequest{})
+			restored(f)
+			f.keep(t, cluster.SaveRequest{})
+			f.deliver(t)
+			f.stored.n.Store(2)
+			last := f.keep(t, cluster.SaveRequest{})
+			f.deliver(t)
+			f.isKept(t, first, last)
+			heal("one", "two")
+			f.delivered(t, first, last)
+		})
+		t.Run(what+", kept as well by a catalog of the past", func(t *testing.T) {
+			f, heal := keeper(t)
+			f.stored.write()
+			first := f.keep(t, cluster.SaveRequest{})
+			restored(f)
+			between := f.keep(t, cluster.SaveRequest{})
+			f.stored.n.Store(2)
+			last := f.keep(t, cluster.SaveRequest{})
+			f.forget(t, first, between, last)
+			f.deliver(t)
+			f.isKept(t, first, last)
+			heal("one", "two")
+			f.delivered(t, first, last)
+		})
+		t.Run(what+", stored", func(t *testing.T) {
+			f, heal := keeper(t)
+			f.stored.write()
+			first := f.keep(t, cluster.SaveRequest{})
+			restored(f)
+			heal("one", "two")
+			f.mustSave(t)
+			f.clock.pass(2 * time.Second)
+			f.stored.n.Store(2)
+			f.mustSave(t)
+			f.clock.pass(2 * time.Minute)
+			f.delivered(t, first)
+		})
+	}
+}
+
+// The record of a save that failed is forgotten after a day, and an outage may last longer.
+func TestThatAHistoryHasEndedIsRemembered(t *testing.T) {
+	f, heal := keeper(t)
+	f.stored.write()
+	first := f.keep(t, cluster.SaveRequest{})
+	f.stored.n.Store(0)
+	between := f.keep(t, cluster.SaveRequest{})
+	f.deliver(t)
+	f.stored.n.Store(2)
+	f.keep(t, cluster.SaveRequest{})
+	f.deliver(t)
+	f.clock.pass(30 * time.Hour)
+	f.mustReconcile(t)
+	if f.records(t)[between] != nil {
+		t.Fatal("the record of the snapshot that shows it is still there")
+	}
+	f.Cluster = f.replica(t)
+	last := f.keep(t, cluster.SaveRequest{})
+	f.deliver(t)
+	f.isKept(t, first, last)
+	heal("one", "two")
+	f.delivered(t, first, last)
+	if rec := f.records(t)[first]; rec.TimelineEnded() {
+		t.Error("it is remembered when the snapshot is delivered")
+	}
+}
+
 // The catalog alone cannot make what is kept go: it may be of another time, and others can write to it.
 func TestWhatIsKeptStaysWhenTheNewerSnapshotIsInTheCatalogAlone(t *testing.T) {
 	f, heal := keeper(t)

@@ -31,8 +31,18 @@ func (n Node) FallbackElsewhere(rec *Record, format string, args ...any) error {
 
 // SetFallback notes the node that has the snapshot, which no backend took, on its own disk; empty when none has it.
 func (r *Record) SetFallback(node string) {
-	r.book.FallbackNode = node
+	if r.book.FallbackNode = node; node == "" {
+		r.book.TimelineEnded = false
+	}
 	r.derive()
+}
+
+// EndTimeline notes that the history of a snapshot in the upload fallback has ended, as [Snapshot.EndsTimelineOf] says.
+// It reports whether that is new: what shows it may be forgotten before the snapshot is delivered.
+func (r *Record) EndTimeline() (changed bool) {
+	changed = !r.book.TimelineEnded
+	r.book.TimelineEnded = true
+	return changed
 }
 
 // Keep makes the record of a snapshot that no backend took say that a node has it on its own disk, as the manifest
@@ -80,14 +90,23 @@ func (r *Record) fallbackNote() string {
 	return fmt.Sprintf("; it is kept on %s until a backend takes it", r.book.FallbackNode)
 }
 
-// Supersedes reports whether this snapshot makes an older one useless: it is of the same etcd, has no lower revision,
-// and was taken later. A time in the future was set by a wrong clock: an older snapshot with such a time is judged by
-// its revision alone, and a newer one makes none useless.
+// Supersedes reports whether this snapshot makes an older one of the same history useless: it is of the same etcd, has
+// no lower revision, and was taken later. A time in the future was set by a wrong clock: an older snapshot with such a
+// time is judged by its revision alone, and a newer one makes none useless.
 func (s *Snapshot) Supersedes(older *Snapshot, now time.Time) bool {
 	if s.EtcdClusterID != older.EtcdClusterID || s.Revision < older.Revision || s.InFuture(now) {
 		return false
 	}
 	return s.CreateTime.After(older.CreateTime) || older.InFuture(now)
+}
+
+// EndsTimelineOf reports whether etcd was restored to an earlier state since an earlier snapshot was taken: this one is
+// of the same etcd, was taken later, and has a lower revision. The history of the earlier one has ended then, and no
+// later snapshot has it, whatever its revision. One with a time in the future, which a wrong clock has set, shows
+// nothing.
+func (s *Snapshot) EndsTimelineOf(earlier *Snapshot, now time.Time) bool {
+	return s.EtcdClusterID == earlier.EtcdClusterID && 0 < s.Revision && s.Revision < earlier.Revision &&
+		s.CreateTime.After(earlier.CreateTime) && !s.InFuture(now)
 }
 
 // InFuture reports whether the time of a snapshot was set by a clock that was ahead.

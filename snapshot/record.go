@@ -32,8 +32,11 @@ type Bookkeeping struct {
 	// SupersededBy is the name of the snapshot whose save took the request over when this one's was taken for dead. No
 	// caller was ever told of the copies in this record.
 	SupersededBy string
-	FallbackNode string   // the node that has the FAILED snapshot on its own disk until a backend takes it
-	Outdated     []string // backends of other nodes whose manifest was not written when the record was changed
+	FallbackNode string // the node that has the FAILED snapshot on its own disk until a backend takes it
+	// TimelineEnded says of a snapshot in an upload fallback that etcd was restored to an earlier state since: no newer
+	// snapshot has its history.
+	TimelineEnded bool
+	Outdated      []string // backends of other nodes whose manifest was not written when the record was changed
 }
 
 // clone returns a copy that shares no slice: records are read by several goroutines, and amended by one.
@@ -91,6 +94,10 @@ func (r *Record) SupersededBy() string { return r.book.SupersededBy }
 
 // FallbackNode returns the node that has the snapshot on its own disk because no backend took it; empty when none has.
 func (r *Record) FallbackNode() string { return r.book.FallbackNode }
+
+// TimelineEnded reports whether it is noted that no newer snapshot has the history of this one, which is in an upload
+// fallback.
+func (r *Record) TimelineEnded() bool { return r.book.TimelineEnded }
 
 // Saw notes when the data of an adopted snapshot, or the manifest of another one, was last written on a backend, as the
 // backend says. An object of a later listing with another time was replaced. The zero time, of a backend that did not

@@ -272,8 +272,7 @@ func (r *Record) Repaired(l Location, order []string) {
 	r.setDamaged(l.Backend, false)
 	r.SetOutdated(l.Backend, false)
 	r.forgetFailures(l.Backend)
-	r.book.FallbackNode = ""
-	r.derive()
+	r.SetFallback("")
 }
 
 // setDamaged notes that the bytes of a copy were read and are not the snapshot's, or with false that they are again.

@@ -52,7 +52,7 @@ func Record(name string, age time.Duration) *snapshot.Record {
 		Repairs: []snapshot.Repair{
 			{Backend: "s3", Attempts: 3, Next: time.Unix(1700000000, 5).UTC(), Error: "still gone"},
 		},
-		Damaged: []string{"local"}, SupersededBy: "another", FallbackNode: "node-1",
+		Damaged: []string{"local"}, SupersededBy: "another", FallbackNode: "node-1", TimelineEnded: true,
 	})
 	r.RequestID, r.File = "request/of "+name, "x.zip"
 	r.Seen = map[string]time.Time{"local": created, "s3": created.Add(time.Hour)}

@@ -6,7 +6,7 @@
 //
 //   - a backend shows this very snapshot, and its record counts on it;
 //   - a backend shows a snapshot of the same etcd that was taken later and has no lower revision, or this disk has one
-//     that can be delivered;
+//     that can be delivered, and etcd was not restored to an earlier state in between, as far as revisions show;
 //   - there are no bytes of it, or bytes without a manifest, which a save has left that was killed: no caller was told
 //     of a snapshot then.
 //
@@ -102,6 +102,7 @@ type Snapshot struct {
 	entry repository.Entry
 	found *snapshot.Record // as its manifest describes it; nil when none does
 	why   error            // why none does
+	ended bool             // no newer snapshot has its history, see [snapshot.Snapshot.EndsTimelineOf]
 }
 
 // Reconcile removes the snapshots that need not stay, and makes the records of the others say that they are here. It
@@ -123,6 +124,9 @@ func (f *Fallback) Reconcile(ctx context.Context) (stay []*Snapshot, err error) 
 	}
 	now := f.cfg.Now()
 	slices.SortStableFunc(all, func(a, b *Snapshot) int { return newestFirst(a.found, b.found, now) })
+	if err := f.findEnded(ctx, all); err != nil {
+		return nil, err
+	}
 	var undropped []error
 	for _, k := range all {
 		proof, err := f.reconcileOne(ctx, k, stay)
@@ -158,7 +162,7 @@ func (f *Fallback) proof(ctx context.Context, k *Snapshot, rec *snapshot.Record,
 	}
 	now := f.cfg.Now()
 	for _, o := range ahead {
-		if o.Record != nil && o.found.Supersedes(&k.found.Snapshot, now) {
+		if !k.ended && o.Record != nil && o.found.Supersedes(&k.found.Snapshot, now) {
 			return o.entry.Name + " is newer, and is kept here, too", nil
 		}
 	}
@@ -168,6 +172,9 @@ func (f *Fallback) proof(ctx context.Context, k *Snapshot, rec *snapshot.Record,
 				return fmt.Sprintf("backend %q has it", r.Name()), nil
 			}
 		}
+	}
+	if k.ended {
+		return "", nil
 	}
 	return f.newerStored(ctx, k.found)
 }

@@ -40,6 +40,7 @@ func (f *Fallback) reconcileOne(ctx context.Context, k *Snapshot, ahead []*Snaps
 			return "", err
 		}
 	}
+	k.ended = k.ended || rec != nil && rec.TimelineEnded()
 	proof, err = f.proof(ctx, k, rec, ahead)
 	switch {
 	case err != nil:
@@ -104,7 +105,9 @@ func (f *Fallback) create(ctx context.Context, k *Snapshot) error {
 	}
 	// The fallback is no location: it is this replica's own, and only this replica can read it.
 	rec.Drop(func(snapshot.Location) bool { return true })
-	rec.SetFallback(f.cfg.Node)
+	if rec.SetFallback(f.cfg.Node); k.ended {
+		rec.EndTimeline()
+	}
 	f.expect(rec)
 	if err := f.cfg.Records.Create(ctx, rec); err != nil {
 		return err
@@ -125,6 +128,9 @@ func (f *Fallback) agree(ctx context.Context, k *Snapshot, rec *snapshot.Record)
 	}
 	next := rec.Copy()
 	changed := next.Keep(f.cfg.Node, k.found)
+	if k.ended && next.EndTimeline() {
+		changed = true
+	}
 	if rec.SupersededBy() != "" {
 		waits, err := f.heirSaves(ctx, rec)
 		if errors.Is(err, snapshot.ErrBadRecord) {

@@ -54,7 +54,10 @@ type Record struct {
 	ProvenTime *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=proven_time,json=provenTime,proto3" json:"proven_time,omitempty"`
 	// Backends of other nodes whose manifest is older than the record: the replica that changed the record could not reach
 	// them, and the replica of the node writes it anew.
-	Outdated      []string `protobuf:"bytes,21,rep,name=outdated,proto3" json:"outdated,omitempty"`
+	Outdated []string `protobuf:"bytes,21,rep,name=outdated,proto3" json:"outdated,omitempty"`
+	// Of a snapshot with kept_on: etcd was restored to an earlier state since it was taken, as a later snapshot with a lower
+	// revision has shown. No newer snapshot has its history then, so that none takes its place.
+	TimelineEnded bool `protobuf:"varint,22,opt,name=timeline_ended,json=timelineEnded,proto3" json:"timeline_ended,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -178,6 +181,13 @@ func (x *Record) GetOutdated() []string {
 		return x.Outdated
 	}
 	return nil
+}
+
+func (x *Record) GetTimelineEnded() bool {
+	if x != nil {
+		return x.TimelineEnded
+	}
+	return false
 }
 
 // Repair is what is known of the attempts to bring a copy to one backend.
@@ -805,7 +815,7 @@ var File_snapshotd_catalog_v1_record_proto protoreflect.FileDescriptor
 
 const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"\n" +
-	"!snapshotd/catalog/v1/record.proto\x12\x14snapshotd.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\xda\x04\n" +
+	"!snapshotd/catalog/v1/record.proto\x12\x14snapshotd.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsnapshotd/v1/snapshot.proto\"\x81\x05\n" +
 	"\x06Record\x122\n" +
 	"\bsnapshot\x18\x01 \x01(\v2\x16.snapshotd.v1.SnapshotR\bsnapshot\x12\x1d\n" +
 	"\n" +
@@ -824,7 +834,8 @@ const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"generation\x12;\n" +
 	"\vproven_time\x18\x14 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"provenTime\x12\x1a\n" +
-	"\boutdated\x18\x15 \x03(\tR\boutdated\x1aS\n" +
+	"\boutdated\x18\x15 \x03(\tR\boutdated\x12%\n" +
+	"\x0etimeline_ended\x18\x16 \x01(\bR\rtimelineEnded\x1aS\n" +
 	"\tSeenEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x120\n" +
 	"\x05value\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05value:\x028\x01\"\x8d\x01\n" +
