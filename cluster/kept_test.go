@@ -298,6 +298,41 @@ func TestLostFallbackIsTold(t *testing.T) {
 	f.delivered(t, name)
 }
 
+// The data directory comes back under another host name, and nothing waits for the old one any more.
+func TestWhatIsKeptIsGivenUpUnderTheNewNameOfItsNode(t *testing.T) {
+	f, heal := keeper(t)
+	name := f.keep(t, cluster.SaveRequest{})
+	heal("one", "two")
+	f.mustSave(t)
+	renamed := f.replica(t, func(c *cluster.Config) { c.Node = "node-9" })
+	if next, err := renamed.UploadFallback(t.Context()); err != nil || !next.IsZero() || len(f.held(t)) > 0 {
+		t.Fatalf("kept is %q, the next look is at %v, %v", f.held(t), next, err)
+	}
+	if rec := f.records(t)[name]; rec.FallbackNode() != "" || strings.Contains(rec.ErrorText(), "kept on") {
+		t.Errorf("kept on %q: %s", rec.FallbackNode(), rec.ErrorText())
+	}
+	if _, err := f.Repair(t.Context()); err != nil || len(f.seen.waiting) > 0 {
+		t.Errorf("there wait %v, %v", f.seen.waiting, err)
+	}
+}
+
+// Another snapshot of the same name, on the disk of another node, is no business of this one.
+func TestWhatAnotherNodeKeepsUnderTheSameNameStays(t *testing.T) {
+	f, heal := keeper(t)
+	name := f.keep(t, cluster.SaveRequest{})
+	rec := forge(f.records(t)[name], func(_ *snapshot.Status, b *snapshot.Bookkeeping) { b.FallbackNode = "node-2" })
+	rec.StoredSHA256 = strings.Repeat("0", 64)
+	if err := f.catalog.Catalog.Update(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+	heal("one", "two")
+	f.mustSave(t)
+	f.deliver(t)
+	if rec := f.records(t)[name]; rec.FallbackNode() != "node-2" || len(f.held(t)) > 0 {
+		t.Errorf("kept is %q; the record says on %q", f.held(t), rec.FallbackNode())
+	}
+}
+
 func TestFallbackOfARetiredNodeIsGivenUp(t *testing.T) {
 	f, heal := keeper(t)
 	name := f.keep(t, cluster.SaveRequest{})

@@ -64,9 +64,14 @@ func (f *Fallback) isSaved(ctx context.Context, rec *snapshot.Record) (bool, err
 	return f.cfg.OwnerAlive(ctx, rec)
 }
 
-// giveUp makes the record of a snapshot that need not stay say so, before its files are removed.
+// giveUp makes the record of a snapshot that need not stay say so, before its files are removed. The record may name
+// another node: the disk came back under another name, and is what proves who has the snapshot.
 func (f *Fallback) giveUp(ctx context.Context, k *Snapshot, rec *snapshot.Record) error {
-	if rec == nil || rec.FallbackNode() != f.cfg.Node { // a reconcile may have found it on a backend since
+	if rec == nil || rec.FallbackNode() == "" { // a reconcile may have found it on a backend since
+		return nil
+	}
+	same := k.found != nil && rec.StoredSHA256 == k.found.StoredSHA256
+	if rec.FallbackNode() != f.cfg.Node && !same {
 		return nil
 	}
 	if k.found == nil && f.node.HasFallback(rec) {
