@@ -639,6 +639,36 @@ func TestWhatAKilledSaveHasLeftHalfMadeGoes(t *testing.T) {
 	}
 }
 
+func TestWhatAKilledSaveHasLeftInAFileOfItsOwnIsSwept(t *testing.T) {
+	f, _ := keeper(t)
+	name := f.keep(t, cluster.SaveRequest{})
+	dir := filepath.Join(strings.TrimPrefix(f.cfg.Fallback.Info().Root, "file://"), "default")
+	left, foreign := filepath.Join(dir, "killed.db.zst.0123abcd.tmp"), filepath.Join(dir, "notes.0123abcd.tmp")
+	for _, path := range []string{left, foreign} {
+		if err := os.WriteFile(path, []byte("half of it"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, f.clock.Now(), f.clock.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	there := func(path string) bool {
+		_, err := os.Stat(path)
+		return err == nil
+	}
+	f.clock.pass(50 * time.Minute)
+	f.deliver(t)
+	if !there(left) {
+		t.Error("a file that a save may still be writing was removed")
+	}
+	f.clock.pass(20 * time.Minute)
+	f.deliver(t)
+	if there(left) || !there(foreign) {
+		t.Errorf("the leftover is there: %v; a file of another program: %v", there(left), there(foreign))
+	}
+	f.isKept(t, name)
+}
+
 func TestFallbackWithoutItsDataIsToldAsLost(t *testing.T) {
 	f, _ := keeper(t)
 	name := f.keep(t, cluster.SaveRequest{})

@@ -29,6 +29,7 @@ import (
 	"iter"
 	"log/slog"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/snapshotd/snapshotd/repository"
@@ -144,6 +145,7 @@ func (f *Fallback) Reconcile(ctx context.Context) (stay []*Snapshot, err error) 
 			return nil, snapshot.Cancelled(ctx, "reconcile the upload fallback")
 		}
 	}
+	f.sweep(ctx)
 	// What is here is delivered whatever is known of what is not.
 	if err := f.tellLost(ctx); err != nil {
 		if len(stay) == 0 || ctx.Err() != nil {
@@ -152,6 +154,23 @@ func (f *Fallback) Reconcile(ctx context.Context) (stay []*Snapshot, err error) 
 		f.cfg.Logger.WarnContext(ctx, "not known yet whether a snapshot that was kept here is lost", "error", err)
 	}
 	return stay, errors.Join(undropped...)
+}
+
+// sweep removes the temporary files of saves that were killed while they wrote here. A save that still runs, after the
+// configuration was read anew, writes to a file that is younger than leftovers are. What cannot be swept delays
+// nothing.
+func (f *Fallback) sweep(ctx context.Context) {
+	before := f.cfg.Now().Add(-f.cfg.LeftoverAge)
+	n, err := f.cfg.Place.Sweep(ctx, repository.SweepOptions{OlderThan: before, Keep: func(key string) bool {
+		key, ours := strings.CutPrefix(key, f.cfg.Place.Prefix())
+		return !ours || !snapshot.OwnKey(key)
+	}})
+	if err != nil && ctx.Err() == nil {
+		f.cfg.Logger.WarnContext(ctx, "leftovers in the upload fallback not swept", "error", err)
+	}
+	if n > 0 {
+		f.cfg.Logger.InfoContext(ctx, "leftovers swept in the upload fallback", "count", n)
+	}
 }
 
 // proof says why a snapshot need not stay in the fallback; empty when nothing proves that. rec is its record, nil when
