@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"runtime"
 	"slices"
 	"strings"
@@ -509,6 +510,69 @@ func TestRetiredNodeIsForgottenAndTakenInAgainWhenItComesBack(t *testing.T) {
 	fl.maintain(t) // it was alive after all
 	fl.expect(t, both, "local@c, one")
 	fl.expect(t, alone, "local@c")
+}
+
+// A node may die after a backend took what it kept, and before the record says so.
+func TestRetirementBelievesNoFallbackOfWhatABackendHas(t *testing.T) {
+	for what, test := range map[string]struct{ retire, where, keptOn string }{
+		"another node":              {"c", "one", "b"},
+		"the node, and it is READY": {"b", "local@c, one", ""},
+	} {
+		t.Run(what, func(t *testing.T) {
+			fl := newFleet(t, true, retention.Rules{})
+			name := fl.save(t, "c")
+			fl.keepOn(t, name, "b")
+			log := fl.retire(t, test.retire)
+			fl.expect(t, name, test.where)
+			if rec := fl.records(t)[name]; rec.FallbackNode() != test.keptOn || strings.Contains(log, "nothing is left") {
+				t.Errorf("kept on %q; the log: %s", rec.FallbackNode(), log)
+			}
+		})
+	}
+	t.Run("the node, and it is PARTIAL", func(t *testing.T) {
+		fl := newFleet(t, true, retention.Rules{})
+		fl.backends["one"].put = func(_ context.Context, key string, _ io.Reader) error {
+			if strings.HasPrefix(key, "default/") {
+				return errBroken
+			}
+			return nil
+		}
+		res, err := fl.at["c"].Save(t.Context(), cluster.SaveRequest{})
+		if err == nil {
+			t.Fatal("the save went well")
+		}
+		name := res.Snapshot.Name
+		fl.keepOn(t, name, "b")
+		log := fl.retire(t, "b")
+		fl.expect(t, name, "local@c, one FAILED")
+		rec := fl.records(t)[name]
+		if rec.FallbackNode() != "" || strings.Contains(rec.ErrorText(), "is lost") || strings.Contains(log, "nothing is left") {
+			t.Errorf("kept on %q, %s; the log: %s", rec.FallbackNode(), rec.ErrorText(), log)
+		}
+	})
+}
+
+// keepOn makes a record name a node that keeps the snapshot.
+func (fl *fleet) keepOn(t *testing.T, name, node string) {
+	t.Helper()
+	rec := forge(fl.records(t)[name], func(_ *snapshot.Status, b *snapshot.Bookkeeping) { b.FallbackNode = node })
+	if err := fl.catalog.Catalog.Update(t.Context(), rec); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// retire retires a node, and returns the log of that.
+func (fl *fleet) retire(t *testing.T, node string) string {
+	t.Helper()
+	var log strings.Builder
+	a := fl.replica(t, func(c *cluster.Config) {
+		c.Node, c.Backends = "a", []repository.Backend{fl.local["a"], fl.backends["one"]}
+		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	})
+	if _, err := a.Reconcile(t.Context(), cluster.ReconcileRequest{Retire: []string{node}}); err != nil {
+		t.Fatal(err)
+	}
+	return log.String()
 }
 
 // A new machine under the old name has an empty directory, which is refused as long as the old one is not retired.

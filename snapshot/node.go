@@ -72,11 +72,13 @@ func (n Node) OnOther(backends []string, format string, args ...any) *Error {
 }
 
 // Retire drops the locations in the directories of nodes that are gone for ever, and returns them; lost says that the
-// upload fallback of such a node was given up, too. A snapshot that another node still has to deliver to these backends
-// keeps them.
+// upload fallback of such a node was given up, too, and that nothing is left of the snapshot. A FAILED snapshot that
+// another node still has to deliver to these backends keeps them. One that a backend has is not owed by any node: its
+// record may name one that has died before it could say that the backend took it.
 func (r *Record) Retire(nodes []string) (gone []Location, lost bool) {
 	node := r.FallbackNode()
-	if lost = node != "" && slices.Contains(nodes, node); node != "" && !lost {
+	kept := node != "" && slices.Contains(nodes, node)
+	if node != "" && !kept && r.status.State == StateFailed {
 		return nil, false
 	}
 	r.Drop(func(l Location) bool {
@@ -87,10 +89,15 @@ func (r *Record) Retire(nodes []string) (gone []Location, lost bool) {
 		}
 		return retired
 	})
-	if lost {
+	switch {
+	case !kept:
+	case r.status.State == StateFailed:
 		r.LoseFallback()
+		return gone, true
+	default:
+		r.SetFallback("")
 	}
-	return gone, lost
+	return gone, false
 }
 
 // HasLocation reports whether there is a location on a backend with the name that a caller gave.

@@ -194,8 +194,9 @@ func (r *Record) Orphaned(backend string) bool {
 	return l != nil && (l.State == StateFailed || l.State == StateDeleting) && l.Size == 0
 }
 
-// SameStatus reports whether two records agree on their state, their locations, and which manifests are outdated.
+// SameStatus reports whether two records agree on their state, their locations, the node that keeps the snapshot, and
+// which manifests are outdated.
 func (r *Record) SameStatus(other *Record) bool {
 	return r.status.State == other.status.State && slices.Equal(r.status.Locations, other.status.Locations) &&
-		slices.Equal(r.book.Outdated, other.book.Outdated)
+		r.book.FallbackNode == other.book.FallbackNode && slices.Equal(r.book.Outdated, other.book.Outdated)
 }
