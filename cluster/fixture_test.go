@@ -232,6 +232,7 @@ type observations struct {
 	waiting map[string]snapshot.RepairQueue
 	damaged map[string]bool
 	results map[string]error // of the last reconcile, by backend
+	unseen  map[string]bool  // of these, the backends that failed as a whole
 }
 
 func (o *observations) note(format string, args ...any) {
@@ -270,7 +271,7 @@ func (o *observations) Observe(_ context.Context, ev snapshot.Event) {
 		o.note("reconcile %s", status(ev.Err))
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		o.results = ev.Backends
+		o.results, o.unseen = ev.Backends, ev.Unseen
 	case snapshot.EventListed:
 		o.note("list %s %s", ev.Kind, status(ev.Err))
 	case snapshot.EventCounted:

@@ -29,12 +29,14 @@ func (c *Cluster) maintain(ctx context.Context, backends []string) error {
 	errs := []error{err} // records that cannot be read keep nothing else from being reconciled and pruned
 	var seen []string
 	for _, r := range reports {
-		if r.Err != nil {
-			errs = append(errs, fmt.Errorf("backend %q was not reconciled", r.Backend)) // the reconcile has logged why
+		switch { // the reconcile has logged why
+		case r.Unseen:
+			errs = append(errs, fmt.Errorf("backend %q was not reconciled", r.Backend))
+			continue
+		case r.Err != nil:
+			errs = append(errs, fmt.Errorf("backend %q was reconciled but for some objects", r.Backend))
 		}
-		if !r.Unseen {
-			seen = append(seen, r.Backend)
-		}
+		seen = append(seen, r.Backend)
 	}
 	if !c.removesAny(seen) {
 		return errors.Join(errs...)

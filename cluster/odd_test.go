@@ -70,8 +70,11 @@ func TestAnOddObjectKeepsNothingElseFromBeingPrunedAndSwept(t *testing.T) {
 			f, names, leftover := crowded(t)
 			tc.spoil(t, f, names)
 			for range 2 {
-				if err := f.Maintain(t.Context()); err == nil || !strings.Contains(err.Error(), `backend "two" was not reconciled`) {
+				if err := f.Maintain(t.Context()); err == nil || !strings.Contains(err.Error(), `backend "two" was reconciled but for some objects`) {
 					t.Errorf("it is told of as %v", err)
+				}
+				if f.seen.results["two"] == nil || f.seen.unseen["two"] {
+					t.Errorf("the event has %v; as a whole: %v", f.seen.results, f.seen.unseen)
 				}
 			}
 			var stay []string
@@ -105,6 +108,9 @@ func TestABackendThatWasNotListedToItsEndIsNeitherPrunedNorSwept(t *testing.T) {
 	}
 	if err := f.Maintain(t.Context()); err == nil || !strings.Contains(err.Error(), `backend "two" was not reconciled`) {
 		t.Errorf("it is told of as %v", err)
+	}
+	if f.seen.results["two"] == nil || !f.seen.unseen["two"] || f.seen.unseen["one"] {
+		t.Errorf("the event has %v; as a whole: %v", f.seen.results, f.seen.unseen)
 	}
 	if got := f.on(t, "two", names); listings != 1 || len(got) != len(names) {
 		t.Errorf("%d listings, and %q are left", listings, got)

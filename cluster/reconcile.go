@@ -37,11 +37,10 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	ctx, trace := span.Run(ctx, "snapshot reconcile", span.Cluster.String(c.cfg.Name),
 		attribute.Bool("validate_only", req.ValidateOnly), attribute.Bool("repair", req.Repair))
 	defer func() {
-		byBackend, failed := resultOf(ctx, reports, err)
-		c.observe(ctx, snapshot.Event{
-			Type: snapshot.EventReconciled, Duration: c.cfg.Now().Sub(begin), Err: failed, Backends: byBackend,
-		})
-		trace.End(failed)
+		ev := resultOf(ctx, reports, err)
+		ev.Type, ev.Duration = snapshot.EventReconciled, c.cfg.Now().Sub(begin)
+		c.observe(ctx, ev)
+		trace.End(ev.Err)
 	}()
 	var views []*view
 	for _, repo := range chosen {
@@ -61,21 +60,25 @@ func (c *Cluster) Reconcile(ctx context.Context, req ReconcileRequest) (reports 
 	return reports, r.bad.Err()
 }
 
-// resultOf returns the errors of a reconcile: one for each backend, and one for all, because its metric has no backend.
-// A call that was cancelled tells nothing of the backends, and a record that cannot be read is no fault of theirs.
-func resultOf(ctx context.Context, reports []BackendReport, err error) (byBackend map[string]error, whole error) {
+// resultOf returns an event with the errors of a reconcile: one for each backend, and one for all, because its metric
+// has no backend. A call that was cancelled tells nothing of the backends, and a record that cannot be read is no fault
+// of theirs.
+func resultOf(ctx context.Context, reports []BackendReport, err error) snapshot.Event {
 	ofEach := err
 	if errors.Is(err, snapshot.ErrBadRecord) {
 		ofEach = nil
 	}
-	byBackend, whole = map[string]error{}, err
+	ev := snapshot.Event{Backends: map[string]error{}, Unseen: map[string]bool{}, Err: err}
 	for _, r := range reports {
-		byBackend[r.Backend], whole = errors.Join(ofEach, r.Err), errors.Join(whole, r.Err)
+		ev.Backends[r.Backend], ev.Err = errors.Join(ofEach, r.Err), errors.Join(ev.Err, r.Err)
+		if ofEach != nil || r.Unseen {
+			ev.Unseen[r.Backend] = true
+		}
 	}
-	if whole != nil && errors.Is(ctx.Err(), context.Canceled) {
-		return nil, whole
+	if ev.Err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		ev.Backends = nil
 	}
-	return byBackend, whole
+	return ev
 }
 
 // reconciliation is one Reconcile under way.
@@ -250,9 +253,13 @@ func (r *reconciliation) mergeStreams(ctx context.Context, records *merge.Cursor
 // logEnd writes the line that every reconcile leaves, also one that no caller waits for.
 func (r *reconciliation) logEnd(ctx context.Context) {
 	var failed []error
+	without := "reconciled without all objects of the backends"
 	for _, v := range r.views {
 		if v.report.Err != nil {
 			failed = append(failed, v.report.Err)
+		}
+		if v.report.Unseen {
+			without = "reconciled without all backends"
 		}
 	}
 	attrs := []any{"duration", r.c.cfg.Now().Sub(r.begin), "validate_only", r.req.ValidateOnly, "changes", r.changes,
@@ -270,7 +277,7 @@ func (r *reconciliation) logEnd(ctx context.Context) {
 		return
 	}
 	attrs = append(attrs, "backends_failed", len(failed), "backends", len(r.views), "error", errors.Join(failed...))
-	r.c.log.WarnContext(ctx, "reconciled without all backends", attrs...)
+	r.c.log.WarnContext(ctx, without, attrs...)
 }
 
 // nextItem takes the smallest name off all streams. All of them are in the order of snapshot.OrderKey, so one pass is

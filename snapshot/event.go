@@ -17,7 +17,7 @@ const (
 	EventDeleted                            // Backend does not hold the snapshot any more: it was deleted or pruned
 	EventSaveRejected                       // a save was refused because another one runs
 	EventWritten                            // a write of data and manifest to a backend has ended: Kind, Duration, Err
-	EventReconciled                         // a reconcile has ended: Duration, Backends; Err is nil when no backend failed
+	EventReconciled                         // a reconcile has ended: Duration, Backends, Unseen; Err when one failed
 	EventListed                             // a listing of a backend has ended: Kind, Duration spent in the backend, Err
 	EventCounted                            // the catalog's records, after a reconcile: States, Damaged
 	EventSwept                              // leftovers were removed from Backend: Count
@@ -69,6 +69,7 @@ type Event struct {
 	Damaged      map[string]bool        // by name: snapshots that did not pass their last verification
 	Queued       map[string]RepairQueue // by backend; a backend without any is left out
 	Backends     map[string]error       // by backend that was chosen: why it failed, or nil; none when it was cancelled
+	Unseen       map[string]bool        // those of Backends that failed as a whole, so that nothing there was reconciled
 	Verification *Verification
 	Revision     int64
 	ProvenTime   time.Time

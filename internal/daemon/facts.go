@@ -31,12 +31,12 @@ type facts struct {
 	node    string
 	certs   certificates // for etcd
 	saving  func() *status.Moving
-	failed  func() map[string]error // the last reconcile of this replica, by backend
-	kept    time.Duration           // how far back the journal reaches
-	journal *journal.Journal        // nil without one
-	keeper  *keeping.Keeper         // nil without a journal
-	noter   *keeping.Noter          // the same
-	prover  *proving.Prover         // the same
+	failed  func() map[string]status.Unreconciled // the last reconcile of this replica, by backend
+	kept    time.Duration                         // how far back the journal reaches
+	journal *journal.Journal                      // nil without one
+	keeper  *keeping.Keeper                       // nil without a journal
+	noter   *keeping.Noter                        // the same
+	prover  *proving.Prover                       // the same
 }
 
 var (
@@ -72,7 +72,7 @@ func (s *Service) factsOf(cfg *config.Cluster, p parts, t timetable) facts {
 		node:    s.cfg.NodeName,
 		certs:   certificates{&s.certificates, certificateFiles(cfg)},
 		saving:  func() *status.Moving { return s.events.Moving(cfg.Name) },
-		failed:  func() map[string]error { return s.events.Unreconciled(cfg.Name) },
+		failed:  func() map[string]status.Unreconciled { return s.events.Unreconciled(cfg.Name) },
 		kept:    cfg.Journal.Window,
 		journal: p.following.journal,
 		keeper:  p.following.keeper,

@@ -29,9 +29,9 @@ type Known struct {
 	Journal *Journal             // nil when the cluster has none
 	Err     error                // why the catalog cannot be read; then only the configuration is known
 
-	NotAsked     bool             // the catalog was not even asked, and Err says why
-	Unreconciled map[string]error // by backend: why the last reconcile of this replica has failed
-	Certificates []Certificate    // the client certificates for etcd
+	NotAsked     bool                    // the catalog was not even asked, and Err says why
+	Unreconciled map[string]Unreconciled // by backend: why the last reconcile of this replica has failed
+	Certificates []Certificate           // the client certificates for etcd
 }
 
 // Store is how snapshots are stored on the backends.

@@ -11,6 +11,28 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
+// One object that cannot be read keeps nothing else there from being reconciled, and the words do not say so.
+func TestABackendOfWhichSomeObjectsCannotBeReconciledIsNotCalledUnchecked(t *testing.T) {
+	me, good := "node-1", saved("a", time.Minute, proven)
+	for whole, want := range map[bool]string{
+		true:  "The last reconcile failed on s3, so that nothing there is checked, repaired or pruned: access denied",
+		false: "The last reconcile failed on s3 for some objects; all others there are checked, repaired and pruned: access denied",
+	} {
+		var seen status.Reconciles
+		seen.Observe(t.Context(), snapshot.Event{
+			Type: snapshot.EventReconciled, Cluster: "prod", Backends: map[string]error{"s3": errors.New("access denied")},
+			Unseen: map[string]bool{"s3": whole},
+		})
+		got := status.Judge(status.Known{
+			Name: "prod", Node: "node-1", Places: []status.Place{{Name: "local", Free: -1}, {Name: "s3", Free: -1}},
+			Records: []*snapshot.Record{good}, All: true, Now: now, Leader: &me, Unreconciled: seen.Failed("prod"),
+		}).Findings
+		if len(got) != 1 || got[0].Text != want {
+			t.Errorf("%+v, want %q", got, want)
+		}
+	}
+}
+
 // Between two saves, a backend that has gone is seen by the reconciles of the leader alone.
 func TestABackendThatCannotBeReconciledNeedsAttention(t *testing.T) {
 	var seen status.Reconciles
