@@ -235,6 +235,32 @@ func TestRepairDoesNotWaitForAFutureClock(t *testing.T) {
 	}
 }
 
+// The newest proof is in a metric, by which an alert tells that there is none.
+func TestTheNewestProofIsNoneOfAFutureClock(t *testing.T) {
+	drill := &fakeDriller{}
+	f := newFixture(t, func(c *cluster.Config) { c.Driller = drill })
+	s := f.mustSave(t)
+	drill.said.TotalKeys = s.TotalKeys
+	f.verify(t, s.Name, snapshot.LevelDrill)
+	right := f.clock.Now()
+	f.clock.pass(2 * time.Second)
+	second := f.mustSave(t).Name
+	f.clock.pass(year)
+	f.verify(t, second, snapshot.LevelDrill)
+	f.clock.pass(-year)
+	f.mustReconcile(t)
+	if got := f.seen.proven; !got.Equal(f.records(t)[s.Name].Proven()) || got.After(right) {
+		t.Errorf("the newest proof is of %v, and it is %v", got, f.clock.Now())
+	}
+	if _, err := f.Delete(t.Context(), cluster.DeleteRequest{Name: s.Name}); err != nil {
+		t.Fatal(err)
+	}
+	f.mustReconcile(t)
+	if got := f.seen.proven; !got.IsZero() {
+		t.Errorf("with that of the future alone, the newest proof is of %v", got)
+	}
+}
+
 // Neither a snapshot of the future nor a verification in it keeps the scrub from what is due.
 func TestScrubDoesNotBelieveAFutureClock(t *testing.T) {
 	drill := &fakeDriller{}

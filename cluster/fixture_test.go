@@ -233,6 +233,7 @@ type observations struct {
 	damaged map[string]bool
 	results map[string]error // of the last reconcile, by backend
 	unseen  map[string]bool  // of these, the backends that failed as a whole
+	proven  time.Time        // when the newest proof was, as it was told last
 }
 
 func (o *observations) note(format string, args ...any) {
@@ -285,6 +286,10 @@ func (o *observations) Observe(_ context.Context, ev snapshot.Event) {
 		o.note("repair %s %s", ev.Backend, status(ev.Err))
 	case snapshot.EventVerified:
 		o.note("verified %s %v", ev.Verification.Level, ev.Verification.Passed)
+	case snapshot.EventProven:
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.proven = ev.ProvenTime
 	case snapshot.EventDeleted:
 		o.note("deleted %s", ev.Backend)
 	case snapshot.EventRepairsQueued:

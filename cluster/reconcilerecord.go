@@ -145,7 +145,8 @@ func (r *reconciliation) count(rec *snapshot.Record, e *effect, written bool) {
 			r.damaged[rec.Name] = true
 		}
 		r.etcds.Note(&rec.Snapshot, r.begin)
-		if rec.Proven().After(r.proven.Proven()) && len(rec.ReadyOn()) > 0 {
+		// A proof that a clock was ahead for would be the newest for as long.
+		if at := rec.Proven(); at.After(r.proven.Proven()) && !snapshot.Ahead(at, r.begin) && len(rec.ReadyOn()) > 0 {
 			r.proven = *rec
 		}
 	}

@@ -34,7 +34,9 @@ type subscription struct {
 func (e *Events) Moving(cluster string) *status.Moving { return e.saves.Of(cluster) }
 
 // Unreconciled returns on which backends the last reconcile of a cluster by this replica has failed, and why.
-func (e *Events) Unreconciled(cluster string) map[string]status.Unreconciled { return e.reconciles.Failed(cluster) }
+func (e *Events) Unreconciled(cluster string) map[string]status.Unreconciled {
+	return e.reconciles.Failed(cluster)
+}
 
 // Subscribe returns the events from now on for which matches is true (nil: all) until ctx is done. Those of a save that
 // runs already come first: that it has started, with its snapshot as it is now and how much of etcd was read, and how

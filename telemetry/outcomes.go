@@ -91,6 +91,9 @@ func (o *outcomes) register(m metric.Meter) error {
 			}
 			to.ObserveFloat64(damaged, float64(n), clusterOf(name))
 			if p := c.proven; p != nil && !c.unprovable {
+				if snapshot.Ahead(p.at, time.Now()) { // the clock was wrong when it drilled: it is not known when it did
+					p = &proof{}
+				}
 				to.ObserveFloat64(proven, unixSeconds(p.at), clusterOf(name))
 				to.ObserveInt64(provenAt, p.revision, clusterOf(name))
 			}

@@ -169,6 +169,19 @@ func TestThereIsNoLastProofWhereTheServiceCannotDecrypt(t *testing.T) {
 }
 
 // Whoever watches the configuration sees that it was not applied, from the start on.
+func TestAProofInTheFutureIsNone(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	tel.AddCluster(t.Context(), "prod", []string{"s3"})
+	for _, proven := range []struct {
+		at   time.Time
+		want string
+	}{{time.Unix(2000, 0), "2000"}, {time.Now().Add(1000 * time.Hour), "0"}, {time.Unix(1000, 0), "1000"}} {
+		tel.Observer().Observe(t.Context(), snapshot.Event{Type: snapshot.EventProven, Cluster: "prod", ProvenTime: proven.at})
+		has(t, tel, `snapshotd_last_proven_restore_timestamp_seconds{cluster="prod"} `+proven.want)
+	}
+}
+
 func TestTheLastReloadIsKnown(t *testing.T) {
 	clearEnv(t)
 	tel := start(t, telemetry.Config{})

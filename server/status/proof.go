@@ -31,6 +31,9 @@ func (v *verdict) proof() {
 	case v.c.Proven != nil:
 		v.find(Attention, do, "A restore was last proven %s ago, that of %s. Drill again; a scrub with a drill does it by itself.",
 			round(v.now.Sub(v.c.Proven.Proven())), v.c.Proven.Name)
+	case v.undated != nil:
+		v.find(Attention, do, "It is not known when a restore was proven: the clock that dated the proof of %s, to %s, was "+
+			"ahead. Drill again, with a clock that is right.", v.undated.Name, minute(v.undated.Proven()))
 	case v.c.All:
 		v.find(Attention, do, "No restore was ever proven: a snapshot is worth what its restore is worth.")
 	default:
@@ -62,10 +65,12 @@ func (v *verdict) drilling() (do []string, sealed bool) {
 	return []string{"verify", v.newest.Name, "--level", "drill"}, false
 }
 
-// verifiedSince reports whether a snapshot has passed a verification after a time.
+// verifiedSince reports whether a snapshot has passed a verification after a time; at any time when that is zero. One
+// that was dated by a clock which was ahead is not known to be after any.
 func (v *verdict) verifiedSince(at time.Time) bool {
 	return slices.ContainsFunc(v.records, func(rec *snapshot.Record) bool {
-		return rec.Verification != nil && rec.Verification.Passed && rec.Verification.Time.After(at)
+		passed := rec.Verification
+		return passed != nil && passed.Passed && (at.IsZero() || passed.Time.After(at) && !snapshot.Ahead(passed.Time, v.now))
 	})
 }
 

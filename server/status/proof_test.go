@@ -67,6 +67,36 @@ func TestAProofGrowsOld(t *testing.T) {
 	}
 }
 
+// A leader whose clock was a year ahead must not make a proof that is a year too young.
+func TestAProofOfAFutureClockIsNone(t *testing.T) {
+	ahead := saved("ahead", time.Minute, drilled(-365*day))
+	failed := &status.Scrub{
+		Drill: true, Next: every("@scrub", 7*day).Next,
+		Last: snapshot.ScrubNote{Due: now.Add(-4 * time.Hour), Time: now.Add(-3 * time.Hour), Error: "drill a: no space is left"},
+	}
+	reads := *failed
+	reads.Drill = false
+	const (
+		undated = "attention: It is not known when a restore was proven: the clock that dated the proof of ahead, to 2027-07-15 03:00 UTC, was ahead. " +
+			"Drill again, with a clock that is right. [verify ahead --level drill]"
+		unmended = "It is told until a scrub has found all good; after this command has passed, as a remark."
+	)
+	if got := found(scrubbed(nil, ahead)); got != undated {
+		t.Errorf("alone, it says\n%s\nwant\n%s", got, undated)
+	}
+	if got := found(scrubbed(nil, ahead, saved("a", day, drilled(day)))); got != "" {
+		t.Errorf("beside a good one, it says\n%s", got)
+	}
+	if got := found(scrubbed(nil, ahead, saved("a", 20*day, drilled(20*day)))); !strings.Contains(got, "last proven 20d ago, that of a.") {
+		t.Errorf("beside an old one, it says\n%s", got)
+	}
+	for name, s := range map[string]*status.Scrub{"drills": failed, "reads": &reads} {
+		if got := found(scrubbed(s, ahead)); !strings.Contains(got, unmended) {
+			t.Errorf("after a scrub that %s has failed, it says\n%s", name, got)
+		}
+	}
+}
+
 // What a drill could not do leaves nothing on a snapshot. The alert sends people here for the reason.
 func TestAScrubThatFailedNeedsAttention(t *testing.T) {
 	failed := snapshot.ScrubNote{Due: now.Add(-4 * time.Hour), Time: now.Add(-3 * time.Hour), Error: "drill a: no space is left.\nverify b: access denied\n"}

@@ -83,6 +83,7 @@ type verdict struct {
 	tally   Tally
 	last    *snapshot.Record // the newest whose save has ended
 	newest  *snapshot.Record // the newest that has a READY copy anywhere
+	undated *snapshot.Record // one that was proven by a replica whose clock was ahead: nobody knows when
 }
 
 // repair are the arguments of the command that makes missing copies.
@@ -111,9 +112,18 @@ func (v *verdict) facts() {
 		if rec.State() == snapshot.StateReady && !failedVerification(rec) && v.c.Newest == nil {
 			v.c.Newest = rec
 		}
-		if !rec.Proven().IsZero() && (v.c.Proven == nil || rec.Proven().After(v.c.Proven.Proven())) {
-			v.c.Proven = rec
-		}
+		v.countProof(rec)
+	}
+}
+
+// countProof takes the newest proof. One that a clock was ahead for would hide that there is none for as long.
+func (v *verdict) countProof(rec *snapshot.Record) {
+	switch at := rec.Proven(); {
+	case at.IsZero():
+	case snapshot.Ahead(at, v.now):
+		v.undated = rec
+	case v.c.Proven == nil || at.After(v.c.Proven.Proven()):
+		v.c.Proven = rec
 	}
 }
 
