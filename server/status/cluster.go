@@ -27,6 +27,7 @@ type Known struct {
 	Leader  *string              // empty when no replica leads; nil when that is not known
 	Moving  *Moving              // the save under way; of another replica as that one has told last, or nil
 	Journal *Journal             // nil when the cluster has none
+	FactErr error                // what else could not be read in the catalog, the first of it, and why
 	Err     error                // why the catalog cannot be read; then only the configuration is known
 
 	NotAsked     bool                    // the catalog was not even asked, and Err says why

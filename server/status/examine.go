@@ -2,6 +2,7 @@ package status
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -25,8 +26,8 @@ type Replicas interface {
 	Saving(ctx context.Context) (*Moving, error)
 }
 
-// Examine reads what the catalog knows, of which list gives pages. Without the records there is no verdict; the rest may
-// be missing, and replicas may be nil.
+// Examine reads what the catalog knows, of which list gives pages. Without the records there is no verdict, nor when
+// ctx ends before the rest was read; the rest may be missing otherwise, and replicas may be nil.
 func (k *Known) Examine(
 	ctx context.Context, list func(context.Context, snapshot.Query) (snapshot.Page, error), replicas Replicas,
 ) error {
@@ -36,26 +37,39 @@ func (k *Known) Examine(
 	}
 	k.Records, k.Bad = page.Records, page.Unreadable
 	k.All = page.NextPageToken == "" && len(page.Unreadable) == 0
-	if replicas != nil {
-		k.examineSchedules(ctx, replicas)
-		k.examineScrub(ctx, replicas)
-		k.examineSaving(ctx, replicas)
-		if k.Journal != nil {
-			k.Journal.Notes, k.Journal.NotesErr = replicas.JournalNotes(ctx)
-		}
+	if replicas == nil {
+		return nil
 	}
-	return nil
+	k.examineSchedules(ctx, replicas)
+	k.examineScrub(ctx, replicas)
+	k.examineSaving(ctx, replicas)
+	if k.Journal != nil {
+		k.Journal.Notes, k.Journal.NotesErr = replicas.JournalNotes(ctx)
+	}
+	return ctx.Err()
+}
+
+// missing notes that a fact could not be read, the first of them. What is not known must not look as if all were well.
+func (k *Known) missing(err error, format string, args ...any) {
+	if k.FactErr == nil {
+		k.FactErr = fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)
+	}
 }
 
 func (k *Known) examineSchedules(ctx context.Context, replicas Replicas) {
-	if leader, err := replicas.Leader(ctx); err == nil {
+	if leader, err := replicas.Leader(ctx); err != nil {
+		k.missing(err, "whether a replica leads")
+	} else {
 		k.Leader = &leader
 	}
 	k.Ran = map[string]time.Time{}
 	for _, sch := range k.Schedules {
-		if due, err := replicas.LastDue(ctx, sch.Name); err == nil {
-			k.Ran[sch.Name] = due
+		due, err := replicas.LastDue(ctx, sch.Name)
+		if err != nil {
+			k.missing(err, "whether schedule %s keeps to its times", sch.Name)
+			continue
 		}
+		k.Ran[sch.Name] = due
 	}
 }
 
@@ -64,7 +78,9 @@ func (k *Known) examineScrub(ctx context.Context, replicas Replicas) {
 		return
 	}
 	scrub := *k.Scrub // that of the configuration is shared
-	if note, err := replicas.Scrubbed(ctx); err == nil {
+	if note, err := replicas.Scrubbed(ctx); err != nil {
+		k.missing(err, "how the last scrub has ended")
+	} else {
 		scrub.Last = note
 	}
 	k.Scrub = &scrub

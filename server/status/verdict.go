@@ -31,6 +31,7 @@ func Judge(k Known) Cluster {
 	v.facts()
 	v.restorable()
 	v.unread()
+	v.missing()
 	v.failedVerification()
 	v.alarms()
 	v.lastSave()
@@ -158,6 +159,13 @@ func (v *verdict) unread() {
 	if n := len(v.known.Bad); n > 0 {
 		v.find(Attention, []string{"list"}, "The catalog has records that cannot be read, at least %d, so that this verdict is not of "+
 			"their snapshots. One of them: %s. This command names each, and what to do.", n, stopless(v.known.Bad[0].Error()))
+	}
+}
+
+// missing finds that leader, schedules or scrub could not be read: nothing is found of them then.
+func (v *verdict) missing() {
+	if err := v.known.FactErr; err != nil {
+		v.find(Attention, []string{"status"}, "It is not known %s. This command asks again.", stopless(err.Error()))
 	}
 }
 
