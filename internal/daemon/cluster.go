@@ -37,7 +37,8 @@ type managed struct {
 	stop      context.CancelFunc // of the loops
 	begun     chan struct{}      // closed when it is decided whether the loops begin; nil for those of the start
 	after     <-chan struct{}    // closed when its predecessor has ended; nil without one
-	ended     chan struct{}      // closed when the loops have ended, and following is closed
+	ending    sync.Once
+	ended     chan struct{} // closed when the loops have ended, and following is closed
 
 	// wakeDelivery makes an upload fallback be looked for; nil before the loops.
 	wakeDelivery atomic.Pointer[func()]

@@ -19,15 +19,17 @@ const refreshRetry = 15 * time.Second
 
 // end waits for the loops of a cluster that was stopped, and for its predecessor, and closes what follows.
 func (c *managed) end(ctx context.Context, log *slog.Logger) {
-	if c.begun != nil {
-		<-c.begun
-	}
-	c.loops.Wait()
-	if c.after != nil {
-		<-c.after
-	}
-	c.following.close(ctx, log)
-	close(c.ended)
+	c.ending.Do(func() {
+		if c.begun != nil {
+			<-c.begun
+		}
+		c.loops.Wait()
+		if c.after != nil {
+			<-c.after
+		}
+		c.following.close(ctx, log)
+		close(c.ended)
+	})
 }
 
 // The loops of so many clusters begin at a time. If those of some thousand began at once, their requests would wait for

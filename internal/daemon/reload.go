@@ -155,7 +155,8 @@ func (r *reloader) applyRules(ctx context.Context, cfg *config.Config) {
 
 // applyClusters makes the clusters those of a configuration. A cluster that is the same is not touched. One that this
 // replica is saving is changed or removed when the save has ended. One that cannot be opened, because the file of a key
-// is not there yet for example, stays as it was and is tried again.
+// is not there yet for example, stays as it was and is tried again; so does one under its old name, while nothing can
+// be opened that saves its etcd under a new one.
 func (r *reloader) applyClusters(ctx context.Context, wanted []config.Cluster) {
 	r.waiting = nil
 	unopened := map[string]string{}
@@ -191,11 +192,26 @@ func (r *reloader) applyClusters(ctx context.Context, wanted []config.Cluster) {
 		case !slices.ContainsFunc(wanted, same) && r.events.Moving(c.Name()) != nil:
 			r.wait(ctx, c, wanted)
 			next = append(next, c)
+		case r.renamed(c, wanted, next):
+			next = append(next, c)
 		default:
 			gone = append(gone, c)
 		}
 	}
-	r.replace(ctx, next, gone)
+	if len(next) > 0 { // otherwise none can be opened yet, and those that there are go on
+		r.replace(ctx, next, gone)
+	}
+}
+
+// renamed reports whether a cluster has gone from the configuration, and the only new one that saves its etcd cannot be
+// opened yet: nothing else would save that etcd until then.
+func (r *reloader) renamed(c *managed, wanted []config.Cluster, next []*managed) bool {
+	same := func(e config.Etcd) bool {
+		return reflect.DeepEqual(e.Endpoints, c.cfg.Etcd.Endpoints) && e.DiscoverySRV == c.cfg.Etcd.DiscoverySRV
+	}
+	unopened := func(w config.Cluster) bool { return r.unopened[w.Name] != "" && same(w.Etcd) }
+	opened := func(n *managed) bool { return !slices.Contains(r.clusters, n) && same(n.cfg.Etcd) }
+	return slices.ContainsFunc(wanted, unopened) && !slices.ContainsFunc(next, opened)
 }
 
 // tell logs once that a cluster could not be opened, for each reason. It may have been there before, as it was.

@@ -1,13 +1,17 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
+	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // wholeMetric says whether the last change of the configuration was applied as a whole.
@@ -91,6 +95,89 @@ func TestAClusterThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 	w.look(ctx, "1")
 	w.has(`"cluster is in effect" cluster=second`, 1)
 	eventually(t, "the first cluster is changed", func() bool { return w.log.count(`"cluster is in effect" cluster=first`) == 1 })
+}
+
+// begin starts the loops, as [Service.Run] does.
+func (w *reloading) begin(ctx context.Context) {
+	for _, c := range w.s.clusters {
+		ctx, stop := context.WithCancel(ctx)
+		c.stop = stop
+		c.run(ctx, nil)
+	}
+}
+
+// are compares the names of the clusters that are served.
+func (w *reloading) are(names ...string) {
+	w.t.Helper()
+	var got []string
+	for _, c := range w.s.clusters {
+		got = append(got, c.Name())
+	}
+	if slices.Sort(got); !slices.Equal(got, names) {
+		w.t.Fatalf("the clusters are %q, want %q; the log is\n%s", got, names, w.log.String())
+	}
+}
+
+// A cluster that is renamed goes when the new one can be opened, and not before: nothing else saves its etcd.
+func TestAClusterWhoseSuccessorCannotBeOpenedGoesOn(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "password")
+	for what, test := range map[string]struct {
+		before, between, after []string // names of clusters
+		etcd                   string   // of the last of them; that of the others when it is empty
+	}{
+		"the only one":                {[]string{"first"}, []string{"first"}, []string{"renamed"}, ""},
+		"one of two":                  {[]string{"first", "second"}, []string{"first", "second"}, []string{"second", "renamed"}, ""},
+		"all, by one of another etcd": {[]string{"first"}, []string{"first"}, []string{"renamed"}, "http://127.0.0.1:1"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := newReloading(t)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer func() {
+				cancel()
+				w.s.close(context.WithoutCancel(ctx))
+			}()
+			_ = os.Remove(file)
+			configure := func(names []string) {
+				doc := "clusters:\n"
+				for _, name := range names {
+					etcd, more := w.etcd, ""
+					if name == "renamed" {
+						etcd, more = cmp.Or(test.etcd, w.etcd), fmt.Sprintf(", user: root, password_file: %q", file)
+					}
+					doc += fmt.Sprintf("  - {name: %s, etcd: {endpoints: [%q]%s}, backends: [{name: local, url: \"file://%s\"}]}\n",
+						name, etcd, more, w.backend)
+				}
+				w.write(t, doc)
+			}
+			w.begin(ctx)
+			configure(test.before)
+			w.look(ctx, "1")
+			first := w.s.clusters[0]
+			leads := func() bool { return metric(w.s.telemetry, `snapshotd_leader{cluster="first"}`) == "1" }
+			eventually(t, "the first cluster is led", leads)
+
+			configure(test.after)
+			w.look(ctx, "0")
+			w.are(test.between...)
+			w.has(`"cluster not added yet; it is tried again" cluster=renamed`, 1)
+			if !leads() {
+				t.Error("the first cluster is not led any more")
+			}
+			if res, err := first.Save(ctx, cluster.SaveRequest{}); err != nil || res.Snapshot.State() != snapshot.StateReady {
+				t.Errorf("the first cluster is saved: %+v, %v", res.Snapshot, err)
+			}
+
+			if err := os.WriteFile(file, []byte("secret"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			w.look(ctx, "1")
+			slices.Sort(test.after)
+			w.are(test.after...)
+			eventually(t, "the new name is in effect", func() bool { return w.log.count(`"cluster is in effect" cluster=renamed`) == 1 })
+			<-first.ended
+		})
+	}
 }
 
 // A cluster that is not wanted any more is tried no more, and a wrong file is told of until it is right.
