@@ -42,6 +42,7 @@ type managed struct {
 
 	// wakeDelivery makes an upload fallback be looked for; nil before the loops.
 	wakeDelivery atomic.Pointer[func()]
+	successor    atomic.Pointer[managed] // under the same name; nil while the cluster is served, or when it was removed
 	changes      changes
 	judge        func(context.Context) // for the metric of the verdict
 

@@ -23,6 +23,7 @@ func (s *Service) replace(ctx context.Context, next, gone []*managed) {
 	before := s.clusters
 	s.clusters = next
 	for _, c := range gone {
+		c.successor.Store(named(next, c.Name()))
 		c.stop()
 		go c.end(ctx, s.log)
 	}

@@ -101,12 +101,18 @@ func (c *managed) Save(ctx context.Context, req cluster.SaveRequest) (cluster.Sa
 	if err := c.await(ctx, j, req); err != nil {
 		return cluster.SaveResult{}, err
 	}
-	defer func() {
-		if wake := c.wakeDelivery.Load(); wake != nil {
-			(*wake)() // it may have left an upload fallback, or have made one useless
-		}
-	}()
+	defer c.lookForFallback() // it may have left one, or have made one useless
 	return c.Cluster.Save(ctx, req)
+}
+
+// lookForFallback makes an upload fallback be looked for. A reload may have replaced the cluster while a save waited
+// for its turn: then the loops of its successor deliver what the save has left.
+func (c *managed) lookForFallback() {
+	for ; c != nil; c = c.successor.Load() {
+		if wake := c.wakeDelivery.Load(); wake != nil {
+			(*wake)()
+		}
+	}
 }
 
 // await waits for the turn of a save, and tells those that watch it. One save of a caller waits; another one is

@@ -76,7 +76,7 @@ func TestAClusterThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 	if got := metric(w.s.telemetry, wholeMetric); got != "1" {
 		t.Errorf("at the start, %s is %q", wholeMetric, got)
 	}
-	file := filepath.Join(t.TempDir(), "password")
+	first, file := w.s.clusters[0], filepath.Join(t.TempDir(), "password")
 	secret := fmt.Sprintf(", user: root, password_file: %q", file)
 	w.change(secret, secret)
 	w.look(ctx, "0")
@@ -94,6 +94,9 @@ func TestAClusterThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 	}
 	w.look(ctx, "1")
 	w.has(`"cluster is in effect" cluster=second`, 1)
+	if first.successor.Load() != w.s.clusters[0] {
+		t.Error("the first cluster does not know its successor, to which its last saves leave what they keep")
+	}
 	eventually(t, "the first cluster is changed", func() bool { return w.log.count(`"cluster is in effect" cluster=first`) == 1 })
 }
 
@@ -176,6 +179,9 @@ func TestAClusterWhoseSuccessorCannotBeOpenedGoesOn(t *testing.T) {
 			w.are(test.after...)
 			eventually(t, "the new name is in effect", func() bool { return w.log.count(`"cluster is in effect" cluster=renamed`) == 1 })
 			<-first.ended
+			if c := first.successor.Load(); c != nil {
+				t.Errorf("%s has taken its place", c.Name())
+			}
 		})
 	}
 }
