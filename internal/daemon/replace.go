@@ -38,6 +38,7 @@ func (s *Service) replace(ctx context.Context, next, gone []*managed) {
 		s.retired.Go(func() { s.retire(ctx, c) })
 	}
 	s.boundMemory()
+	s.tellStranded(ctx)
 }
 
 // awaitEnds waits until the loops of clusters have ended, but not for ever.

@@ -54,6 +54,7 @@ type Service struct {
 	server       *server.Server
 	dir          *dataDir
 	clusters     []*managed
+	stranded     map[string]bool // clusters that are not configured, of which it was told that something is kept
 	closers      closers
 	certificates certificateReader
 
@@ -74,6 +75,7 @@ func New(conf Config) (*Service, error) {
 		events:      &server.Events{},
 		stopLoops:   func() {},
 		stopTimeout: stopTimeout,
+		stranded:    map[string]bool{},
 	}
 	if err := s.settings.set(conf.Config); err != nil {
 		return nil, err
@@ -132,6 +134,7 @@ func (s *Service) open(ctx context.Context) error {
 		}
 		s.clusters = append(s.clusters, c)
 	}
+	s.tellStranded(ctx)
 	return s.openServer(ctx)
 }
 

@@ -186,6 +186,48 @@ func TestAClusterWhoseSuccessorCannotBeOpenedGoesOn(t *testing.T) {
 	}
 }
 
+// What no backend took of a cluster that was renamed or removed may be the last copy, and nothing delivers it.
+func TestWhatIsKeptOfAClusterThatIsNotConfiguredIsToldOnce(t *testing.T) {
+	t.Parallel()
+	w := &reloading{journaled: newJournaled(t, embedded.StartEtcd(t)), t: t}
+	keep := func(cluster, prefix string, suffixes ...string) {
+		dir := filepath.Join(w.dataDir, "kept", cluster, prefix)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for _, suffix := range suffixes {
+			if err := os.WriteFile(filepath.Join(dir, "etcd-snapshot-node-1-1700000000"+suffix), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	keep("first", "first", ".db.zst", ".json")
+	keep("gone", "gone", ".db.zst", ".json")
+	keep("bare", "", ".db.zst", ".json")
+	keep("half", "half", ".db.zst")
+	w.change("", "")
+	w.s = w.open(t)
+	w.r = newReloader(w.s)
+	defer func() { w.s.close(context.WithoutCancel(t.Context())) }()
+	const told = `"snapshots are kept of a cluster that is not configured`
+	w.has(told, 2)
+	for cluster, prefix := range map[string]string{"gone": "gone/", "bare": ""} {
+		dir := filepath.Join(w.dataDir, "kept", cluster)
+		w.has(fmt.Sprintf("cluster=%[1]s dir=%[2]s restore=\"snapshotd restore latest --from file://%[2]s --cluster %[1]s --prefix '%[3]s' --data-dir DIR\"",
+			cluster, dir, prefix), 1)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w.change("", ", user: root, password: secret")
+	w.look(ctx, "1")
+	w.has(told, 2)
+	keep("second", "second", ".db.zst", ".json")
+	w.change("", "")
+	w.look(ctx, "1")
+	w.has(told, 3)
+	w.has("cluster=second dir=", 1)
+}
+
 // A cluster that is not wanted any more is tried no more, and a wrong file is told of until it is right.
 func TestTheMetricTellsOfAConfigurationThatIsNotInEffect(t *testing.T) {
 	t.Parallel()
