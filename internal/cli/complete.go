@@ -11,6 +11,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
+	"github.com/snapshotd/snapshotd/internal/cli/from"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -50,8 +51,8 @@ func completeName(sys System, words ...cobra.Completion) cobra.CompletionFunc {
 
 // namesOf returns the newest snapshots whose names begin with the typed text, as many as are found in time.
 func namesOf(ctx context.Context, sys System, cmd *cobra.Command, typed string) (found []*snapshotdv1.Snapshot) {
-	if from := urlsOf(cmd.Flags()); len(from) > 0 {
-		return namesFrom(ctx, cmd, from)
+	if urls := urlsOf(cmd.Flags()); len(urls) > 0 {
+		return namesFrom(ctx, cmd, urls)
 	}
 	askService(sys, cmd, func(c *client.Client) {
 		req := &snapshotdv1.ListRequest{Cluster: c.Cluster, PageSize: client.Page}
@@ -75,7 +76,7 @@ func namesOf(ctx context.Context, sys System, cmd *cobra.Command, typed string) 
 
 // namesFrom returns the snapshots at the first of the URLs that has some which can be read.
 func namesFrom(ctx context.Context, cmd *cobra.Command, urls []string) (found []*snapshotdv1.Snapshot) {
-	repos, err := place{urls: urls, prefix: clusterPrefix(cmd.Flags())}.open()
+	repos, err := from.Of(cmd.Flags(), urls, nil).Open()
 	if err != nil {
 		return nil
 	}
@@ -129,8 +130,8 @@ func completeCluster(sys System) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, _ string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
 		defer cancel()
-		if from := urlsOf(cmd.Flags()); len(from) > 0 {
-			names, _ = place{urls: from}.clusters(ctx)
+		if urls := urlsOf(cmd.Flags()); len(urls) > 0 {
+			names, _ = from.Place{URLs: urls}.Clusters(ctx)
 			return names, cobra.ShellCompDirectiveNoFileComp
 		}
 		askService(sys, cmd, func(c *client.Client) {

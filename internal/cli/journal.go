@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/snapshotd/snapshotd/internal/cli/from"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -15,10 +16,10 @@ import (
 )
 
 // runProve proves the journal by two snapshots.
-func runProve(ctx context.Context, sys System, opts *verifyOptions, at place, o restore.VerifyOptions) error {
+func runProve(ctx context.Context, sys System, opts *verifyOptions, at from.Place, o restore.VerifyOptions) error {
 	p, err := restore.Prove(ctx, o)
 	if err != nil {
-		return at.notFound(ctx, err)
+		return at.Explain(ctx, err)
 	}
 	resp := &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(p.Snapshot)}
 	return opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {

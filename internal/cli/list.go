@@ -13,6 +13,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
+	"github.com/snapshotd/snapshotd/internal/cli/from"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -72,7 +73,7 @@ which may be whole, the exit code is 1.`,
 	fs.IntVar(&opts.limit, "limit", 0, "at most this `number` of them (default all)")
 	fs.StringVar(&opts.from, "from", "",
 		"`url` of a directory or bucket to list instead; its cluster is \"default\" unless --cluster is given")
-	fs.String("prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
+	from.AddPrefix(fs, "with --from: ")
 	opts.output.AddFlag(cmd)
 	opts.client.AddFlags(fs)
 	return cmd
@@ -115,14 +116,14 @@ func runListFrom(cmd *cobra.Command, sys System, opts *listOptions) error {
 	if opts.limit < 0 {
 		return exit.Usagef("--limit: %d is negative; 0 means all", opts.limit)
 	}
-	at := place{urls: []string{opts.from}, prefix: clusterPrefix(cmd.Flags())}
-	repos, err := at.open()
+	at := from.Of(cmd.Flags(), []string{opts.from}, nil)
+	repos, err := at.Open()
 	if err != nil {
 		return err
 	}
 	found, err := restore.List(cmd.Context(), repos[0], opts.limit)
 	if err != nil {
-		return localError(err)
+		return at.Explain(cmd.Context(), err)
 	}
 	stderr := output.PlainLines(sys.Stderr)
 	for _, why := range found.Damaged {
@@ -136,7 +137,7 @@ func runListFrom(cmd *cobra.Command, sys System, opts *listOptions) error {
 		resp.Snapshots = append(resp.Snapshots, wire.SnapshotToProto(&s.Snapshot))
 	}
 	if len(found.Whole)+len(found.Damaged)+len(found.Unread) == 0 {
-		fmt.Fprintf(stderr, "there are no snapshots in %s; %s\n", repos[0].URI(""), at.others(cmd.Context()))
+		fmt.Fprintf(stderr, "there are no snapshots in %s; %s\n", repos[0].URI(""), at.Others(cmd.Context()))
 	}
 	warnOfAlarms(sys, resp.GetSnapshots())
 	err = opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cli/client"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
+	"github.com/snapshotd/snapshotd/internal/cli/from"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/restore"
@@ -30,13 +31,12 @@ const maxBump = 1 << 61
 
 type restoreOptions struct {
 	from       []string
-	prefix     string // of --prefix, or the cluster's
+	at         from.Place
 	past       pastOptions
 	dataDir    string
 	walDir     string
 	identities []string
 	keys       []string
-	signedFor  string // the cluster that signed manifests must belong to; any when empty
 	dryRun     bool
 	older      bool
 	kubernetes bool
@@ -99,8 +99,7 @@ func newRestore(sys System) *cobra.Command {
 			if err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, "output"); err != nil {
 				return err
 			}
-			opts.prefix = clusterPrefix(cmd.Flags())
-			opts.signedFor = signedFor(cmd.Flags())
+			opts.at = from.Of(cmd.Flags(), opts.from, opts.keys)
 			opts.named, opts.advertised = cmd.Flags().Changed("name"), cmd.Flags().Changed("initial-advertise-peer-urls")
 			return runRestore(cmd.Context(), sys, opts, args)
 		},
@@ -109,7 +108,7 @@ func newRestore(sys System) *cobra.Command {
 	fs.StringArrayVar(&opts.from, "from", nil,
 		"`url` of the directory or bucket, as in the configuration; may be repeated: the first that has it whole is taken")
 	fs.String("cluster", config.DefaultClusterName, "`name` of the cluster that was saved")
-	fs.String("prefix", "", "`prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
+	from.AddPrefix(fs, "")
 	opts.past.addFlags(fs)
 	fs.StringVar(&opts.dataDir, "data-dir", "", "`directory` to make; it must not exist or be empty")
 	fs.StringVar(&opts.walDir, "wal-dir", "", "`directory` for the WAL, when it is not to be in the data directory")
@@ -163,11 +162,10 @@ func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, 
 	if ro.Choice, err = o.choice(now, args); err != nil {
 		return ro, err
 	}
-	at := place{urls: o.from, prefix: o.prefix, cluster: o.signedFor, keys: o.keys}
-	if ro.Repositories, err = at.open(); err != nil {
+	if ro.Repositories, err = o.at.Open(); err != nil {
 		return ro, err
 	}
-	ro.Identities, err = readIdentities(o.identities)
+	ro.Identities, err = from.Identities(o.identities)
 	return ro, err
 }
 
@@ -255,7 +253,7 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 	res, err := run(ctx, ro)
 	stop() // the result takes the place of the line
 	if err != nil {
-		return place{urls: opts.from, prefix: opts.prefix}.notFound(ctx, err)
+		return opts.at.Explain(ctx, err)
 	}
 	for _, s := range res.Skipped {
 		fmt.Fprintf(output.PlainLines(sys.Stderr), "warning: left out: %v\n", s)
@@ -406,7 +404,7 @@ func (o *restoreOptions) commandOf(name string, ro restore.Options, past []strin
 	for _, f := range o.from {
 		c = append(c, "--from", f)
 	}
-	c = append(c, "--prefix", o.prefix, "--data-dir", o.dataDir)
+	c = append(c, "--prefix", o.at.Prefix, "--data-dir", o.dataDir)
 	if o.walDir != "" {
 		c = append(c, "--wal-dir", o.walDir)
 	}
@@ -429,8 +427,8 @@ func (o *restoreOptions) commandOf(name string, ro restore.Options, past []strin
 	for _, f := range o.keys {
 		c = append(c, "--signing-public-key-file", f)
 	}
-	if len(o.keys) > 0 && o.signedFor != "" {
-		c = append(c, "--cluster", o.signedFor)
+	if len(o.keys) > 0 && o.at.Cluster != "" {
+		c = append(c, "--cluster", o.at.Cluster)
 	}
 	return c
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
+	"github.com/snapshotd/snapshotd/internal/cli/from"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/internal/restore"
@@ -90,7 +91,7 @@ Exits 4 when it is damaged, 6 when there is no such snapshot.`,
 	fs.StringVar(&opts.backend, "backend", "", "verify the copy on this backend (`name`)")
 	fs.StringVar(&opts.from, "from", "",
 		"`url` of a directory or bucket to verify without a service, of cluster \"default\" unless --cluster is given")
-	fs.String("prefix", "", "with --from: `prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
+	from.AddPrefix(fs, "with --from: ")
 	fs.BoolVar(&opts.journal, "journal", false,
 		"with --from: prove that the journal leads from the snapshot before to this one")
 	fs.StringVar(&opts.tempDir, "temp-dir", os.TempDir(),
@@ -193,14 +194,12 @@ func runVerifyFrom(cmd *cobra.Command, sys System, opts *verifyOptions, name str
 	case opts.journal && cmd.Flags().Changed("level"):
 		return exit.Usagef("--journal, --level: leave out one of them; --journal is a drill of two snapshots")
 	}
-	at := place{
-		urls: []string{opts.from}, prefix: clusterPrefix(cmd.Flags()), cluster: signedFor(cmd.Flags()), keys: opts.keys,
-	}
-	repos, err := at.open()
+	at := from.Of(cmd.Flags(), []string{opts.from}, opts.keys)
+	repos, err := at.Open()
 	if err != nil {
 		return err
 	}
-	identities, err := readIdentities(opts.identities)
+	identities, err := from.Identities(opts.identities)
 	if err != nil {
 		return err
 	}
@@ -217,7 +216,7 @@ func runVerifyFrom(cmd *cobra.Command, sys System, opts *verifyOptions, name str
 	}
 	v, err := restore.Verify(cmd.Context(), o)
 	if err != nil {
-		return at.notFound(cmd.Context(), err)
+		return at.Explain(cmd.Context(), err)
 	}
 	resp := &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(v.Snapshot)}
 	return opts.output.Print(sys.Stdout, resp, func(w io.Writer) error { return verifyTable(w, v, sys) })

@@ -1,4 +1,5 @@
-package cli
+// Package from opens the places that --from names, and reads snapshots there without a service.
+package from
 
 import (
 	"cmp"
@@ -22,70 +23,54 @@ import (
 	"github.com/snapshotd/snapshotd/storage"
 )
 
-// clusterName returns the name of the cluster whose snapshots are read with --from.
-func clusterName(fs *pflag.FlagSet) string {
+// AddPrefix defines the flag --prefix. Its usage begins with lead.
+func AddPrefix(fs *pflag.FlagSet, lead string) {
+	fs.String("prefix", "",
+		lead+"`prefix` of the cluster's keys there, empty for none (default the cluster's name and '/')")
+}
+
+// Place says which snapshots to read without a service.
+type Place struct {
+	URLs    []string // of backends, as in the configuration
+	Prefix  string   // of the cluster's keys
+	Cluster string   // to which signed manifests must belong; empty for any
+	Keys    []string // files of public keys; without any, all manifests are trusted
+}
+
+// Of returns the place of some URLs that the flags --cluster and --prefix choose. Keys are files of public keys.
+func Of(fs *pflag.FlagSet, urls, keys []string) Place {
 	cluster, _ := fs.GetString("cluster")
-	return cmp.Or(cluster, config.DefaultClusterName)
-}
-
-// clusterPrefix returns the prefix of the cluster's keys there: that of --prefix, or else its name and '/'.
-func clusterPrefix(fs *pflag.FlagSet) string {
+	cluster = cmp.Or(cluster, config.DefaultClusterName)
+	p := Place{URLs: urls, Prefix: cluster + "/", Cluster: cluster, Keys: keys}
 	if fs.Changed("prefix") {
-		prefix, _ := fs.GetString("prefix")
-		return prefix
+		p.Prefix, _ = fs.GetString("prefix")
+		if !fs.Changed("cluster") {
+			p.Cluster = "" // a prefix alone says nothing about it
+		}
 	}
-	return clusterName(fs) + "/"
+	return p
 }
 
-// signedFor returns the cluster that signed manifests must belong to: the one that was given, or that the prefix is
-// made of. A prefix alone says nothing about it.
-func signedFor(fs *pflag.FlagSet) string {
-	if fs.Changed("prefix") && !fs.Changed("cluster") {
-		return ""
-	}
-	return clusterName(fs)
-}
-
-// localError gives an error of this process the form of an error of the service, and so its exit code.
-func localError(err error) error {
-	st := wire.Status(err, "", nil)
-	switch {
-	case st.Code() == codes.DataLoss:
-		return exit.Damaged(errors.New(st.Message()))
-	case wire.DetailsOf(st.Err()).Reason == snapshot.ReasonInternal:
-		return err
-	}
-	return st.Err()
-}
-
-// place says which snapshots to read without a service.
-type place struct {
-	urls    []string // of backends, as in the configuration
-	prefix  string   // of the cluster's keys
-	cluster string   // to which signed manifests must belong; empty for any
-	keys    []string // files of public keys; without any, all manifests are trusted
-}
-
-// open returns the repositories of a place, in the order of its URLs. Nothing is read from them yet. With keys, only
+// Open returns the repositories of a place, in the order of its URLs. Nothing is read from them yet. With keys, only
 // those manifests are trusted that are signed with one of them and, unless cluster is empty, belong to the cluster.
-func (p place) open() ([]*repository.Repository, error) {
-	if p.prefix != "" && path.Clean("/"+p.prefix)+"/" != "/"+p.prefix {
+func (p Place) Open() ([]*repository.Repository, error) {
+	if p.Prefix != "" && path.Clean("/"+p.Prefix)+"/" != "/"+p.Prefix {
 		return nil, exit.Usagef("--prefix, --cluster: %q is no prefix of keys; it is empty, or names that each end with '/'",
-			p.prefix)
+			p.Prefix)
 	}
-	trust, err := trustOf(p.keys)
+	trust, err := trustOf(p.Keys)
 	if err != nil {
 		return nil, err
 	}
 	var repos []*repository.Repository
-	for _, url := range p.urls {
+	for _, url := range p.URLs {
 		b, err := storage.New(storage.Config{Name: storage.NameOf(url), URL: url})
 		if err != nil {
 			return nil, exit.Usagef("--from: %w", err)
 		}
-		cfg := repository.Config{Backend: b, Prefix: p.prefix, Trust: trust}
+		cfg := repository.Config{Backend: b, Prefix: p.Prefix, Trust: trust}
 		if trust != nil {
-			cfg.Cluster = p.cluster // without keys, anyone who can write there can write another name
+			cfg.Cluster = p.Cluster // without keys, anyone who can write there can write another name
 		}
 		repos = append(repos, repository.New(cfg))
 	}
@@ -95,10 +80,10 @@ func (p place) open() ([]*repository.Repository, error) {
 // maxFolders bounds the folders that are looked at for snapshots of a cluster.
 const maxFolders = 100
 
-// clusters returns the names of the clusters whose snapshots the first readable URL holds, and whether it holds some
+// Clusters returns the names of the clusters whose snapshots the first readable URL holds, and whether it holds some
 // that are in no folder. It looks at folders that are one level deep.
-func (p place) clusters(ctx context.Context) (names []string, top bool) {
-	for _, url := range p.urls {
+func (p Place) Clusters(ctx context.Context) (names []string, top bool) {
+	for _, url := range p.URLs {
 		b, err := storage.New(storage.Config{Name: storage.NameOf(url), URL: url})
 		if err != nil {
 			continue
@@ -123,15 +108,15 @@ func holdsAny(ctx context.Context, repo *repository.Repository) bool {
 	return err == nil && len(entries) > 0
 }
 
-// others says which clusters the URLs hold, where a snapshot was not found.
-func (p place) others(ctx context.Context) string {
-	names, top := p.clusters(ctx)
-	names = slices.DeleteFunc(names, func(name string) bool { return name+"/" == p.prefix })
+// Others says which clusters the URLs hold, where a snapshot was not found.
+func (p Place) Others(ctx context.Context) string {
+	names, top := p.Clusters(ctx)
+	names = slices.DeleteFunc(names, func(name string) bool { return name+"/" == p.Prefix })
 	text := ""
 	if len(names) > 0 {
 		text = "there are snapshots of " + strings.Join(names, ", ") + ": choose with --cluster"
 	}
-	if top && p.prefix != "" {
+	if top && p.Prefix != "" {
 		if text != "" {
 			text += "; "
 		}
@@ -140,13 +125,21 @@ func (p place) others(ctx context.Context) string {
 	return cmp.Or(text, "--cluster names the cluster, --prefix says where its snapshots lie")
 }
 
-// notFound adds to the error that a snapshot was not found which clusters the place holds.
-func (p place) notFound(ctx context.Context, err error) error {
+// Explain gives an error of reading the place the form of an error of the service, and so its exit code. One that says
+// that a snapshot was not found also says which clusters the place holds.
+func (p Place) Explain(ctx context.Context, err error) error {
 	e, ok := errors.AsType[*snapshot.Error](err)
-	if !ok || e.Reason != snapshot.ReasonSnapshotNotFound {
-		return localError(err)
+	if ok && e.Reason == snapshot.ReasonSnapshotNotFound {
+		return exit.NotFound(e.Message + "; list --from shows the snapshots; " + p.Others(ctx))
 	}
-	return exit.NotFound(e.Message + "; list --from shows the snapshots; " + p.others(ctx))
+	st := wire.Status(err, "", nil)
+	switch {
+	case st.Code() == codes.DataLoss:
+		return exit.Damaged(errors.New(st.Message()))
+	case wire.DetailsOf(st.Err()).Reason == snapshot.ReasonInternal:
+		return err
+	}
+	return st.Err()
 }
 
 // trustOf returns the trust in the keys of some files; nil, which trusts all manifests, when there are none.
@@ -167,8 +160,8 @@ func trustOf(files []string) (*signing.Trust, error) {
 	return trust, nil
 }
 
-// readIdentities reads the files with the private keys of encrypted snapshots.
-func readIdentities(files []string) (agekey.Identities, error) {
+// Identities reads the files with the private keys of encrypted snapshots.
+func Identities(files []string) (agekey.Identities, error) {
 	all, err := agekey.ReadIdentities(files...)
 	if err != nil {
 		return all, exit.Usagef("--identity: %w", err)
