@@ -5,10 +5,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/snapshotd/snapshotd/internal/cli/client"
 	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
+	"github.com/snapshotd/snapshotd/internal/cli/restoring"
 	"github.com/snapshotd/snapshotd/internal/cli/token"
 )
 
@@ -54,8 +56,11 @@ meanwhile, 6 not found, 130 interrupted. Those of status are its own.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return exit.Usage(flagvalue.Error(err)) })
 	root.AddCommand(
 		newServe(sys), newConfig(sys), newVersion(sys),
-		newStatus(sys), newWindow(sys), newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys), newDelete(sys), newPrune(sys),
-		newWatch(sys), newRestore(sys), newVerify(sys), newDownload(sys), newInstall(sys), newWhoAmI(sys), token.New(sys),
+		newStatus(sys), newWindow(sys), newSave(sys), newReconcile(sys), newList(sys), newGet(sys), newUpdate(sys),
+		newDelete(sys), newPrune(sys),
+		newWatch(sys),
+		restoring.New(sys, completeName(sys, cobra.CompletionWithDesc(client.Latest, "the newest that is whole"))),
+		newVerify(sys), newDownload(sys), newInstall(sys), newWhoAmI(sys), token.New(sys),
 		newDrillMember(sys),
 	)
 	completeFlags(sys, root)

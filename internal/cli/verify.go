@@ -18,6 +18,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/from"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
+	"github.com/snapshotd/snapshotd/internal/cli/restoring"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -243,4 +244,26 @@ func verifyTable(w io.Writer, v restore.Verification, sys System) error {
 	alarmLines(w, s.Alarms, v.Disarmed)
 	_, err := fmt.Fprintf(w, "verified   in %s\n", output.Took(v.Took))
 	return err
+}
+
+// runProve proves the journal by two snapshots.
+func runProve(ctx context.Context, sys System, opts *verifyOptions, at from.Place, o restore.VerifyOptions) error {
+	p, err := restore.Prove(ctx, o)
+	if err != nil {
+		return at.Explain(ctx, err)
+	}
+	resp := &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(p.Snapshot)}
+	return opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
+		r := p.Replayed
+		fmt.Fprintf(w, "snapshot   %s, revision %d\n", p.Snapshot.Name, r.Revision)
+		fmt.Fprintf(w, "journal    %s: %s, %s, lead to it from %s, revision %d\n",
+			r.Timeline, restoring.SegmentCount(r), output.Size(r.Bytes), p.Base.Name, r.Base)
+		fmt.Fprintf(w, "same       HashKV %d, compacted up to %d, %s keys, and %s leases that keys name\n",
+			p.HashKV, p.CompactRevision, output.Count(p.TotalKeys), output.Count(r.Leases.Exact))
+		if n := r.Leases.Estimated; n > 0 {
+			fmt.Fprintf(w, "not shown  the time to live of %s leases: the journal does not have it\n", output.Number(n))
+		}
+		_, err := fmt.Fprintf(w, "proven     in %s\n", output.Took(p.Took))
+		return err
+	})
 }

@@ -1,4 +1,4 @@
-package cli
+package restoring
 
 import (
 	"context"
@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/snapshotd/snapshotd/internal/cli/client"
+	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/from"
@@ -29,7 +30,7 @@ const kubernetesBump = 1_000_000_000
 // maxBump bounds --bump-revision, so that no revision of the restored etcd reaches the end of 63 bits.
 const maxBump = 1 << 61
 
-type restoreOptions struct {
+type options struct {
 	from       []string
 	at         from.Place
 	past       pastOptions
@@ -48,8 +49,8 @@ type restoreOptions struct {
 	advertised bool // --initial-advertise-peer-urls was given
 }
 
-// restoreHelp is what restore does, for its users.
-const restoreHelp = `Make a data directory of etcd from a snapshot in a directory or a bucket, which is all that is needed:
+// help is what restore does, for its users.
+const help = `Make a data directory of etcd from a snapshot in a directory or a bucket, which is all that is needed:
 no service, no catalog, no running etcd. Each member of a new cluster is restored from the same
 snapshot, with its own --name and --initial-advertise-peer-urls.
 
@@ -80,17 +81,18 @@ alarm disarm, or has none of them with --disarm. The cause of an alarm comes bac
 
 Exits 4 when the stored bytes are damaged, 6 when there is no such snapshot.`
 
-func newRestore(sys System) *cobra.Command {
-	var opts restoreOptions
+// New returns the command restore. complete offers the names of snapshots.
+func New(sys command.System, complete cobra.CompletionFunc) *cobra.Command {
+	var opts options
 	cmd := &cobra.Command{
 		Use:   "restore (NAME | latest | --at TIME | --revision N) --from URL --data-dir DIR",
 		Short: "Make a data directory of etcd from a stored snapshot",
-		Long:  restoreHelp,
+		Long:  help,
 		Example: `  snapshotd restore latest --from 's3://backups?region=eu-central-1&prefix=etcd/' --data-dir /var/lib/etcd
   snapshotd restore latest --from file:///var/backups/etcd --data-dir m1.etcd --name m1 \
     --initial-cluster m1=https://10.0.0.1:2380,m2=https://10.0.0.2:2380,m3=https://10.0.0.3:2380 \
     --initial-advertise-peer-urls https://10.0.0.1:2380 --for-kubernetes --dry-run`,
-		ValidArgsFunction: completeName(sys, cobra.CompletionWithDesc(client.Latest, "the newest that is whole")),
+		ValidArgsFunction: complete,
 		Args: func(cmd *cobra.Command, args []string) error {
 			opts.past.byRevision = cmd.Flags().Changed("revision")
 			return opts.past.check(args)
@@ -101,7 +103,7 @@ func newRestore(sys System) *cobra.Command {
 			}
 			opts.at = from.Of(cmd.Flags(), opts.from, opts.keys)
 			opts.named, opts.advertised = cmd.Flags().Changed("name"), cmd.Flags().Changed("initial-advertise-peer-urls")
-			return runRestore(cmd.Context(), sys, opts, args)
+			return run(cmd.Context(), sys, opts, args)
 		},
 	}
 	fs := cmd.Flags()
@@ -142,7 +144,7 @@ func newRestore(sys System) *cobra.Command {
 }
 
 // finish checks the options and fills in the defaults.
-func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, error) {
+func (o *options) finish(now time.Time, args []string) (restore.Options, error) {
 	ro := restore.Options{
 		DataDir: o.dataDir, WALDir: o.walDir, Member: o.member, EndedLeaseTTL: o.past.ended, Disarm: o.disarm, SkipHashCheck: o.skipHash,
 	}
@@ -170,7 +172,7 @@ func (o *restoreOptions) finish(now time.Time, args []string) (restore.Options, 
 }
 
 // check returns an error for options that are missing or exclude each other.
-func (o *restoreOptions) check(args []string) error {
+func (o *options) check(args []string) error {
 	switch {
 	case len(o.from) == 0:
 		return exit.Usagef("--from is missing: give the URL of the directory or bucket, such as file:///var/backups/etcd")
@@ -190,7 +192,7 @@ func (o *restoreOptions) check(args []string) error {
 }
 
 // choice says which snapshot to restore.
-func (o *restoreOptions) choice(now time.Time, args []string) (restore.Choice, error) {
+func (o *options) choice(now time.Time, args []string) (restore.Choice, error) {
 	c := restore.Choice{
 		Revision: o.past.revision, Estimate: o.past.estimate, AcceptOlder: o.older, CrossGaps: o.past.cross, Now: now,
 	}
@@ -210,7 +212,7 @@ func (o *restoreOptions) choice(now time.Time, args []string) (restore.Choice, e
 
 // checkMember returns an error unless etcd accepts the member. A dry run is for all members of the cluster: the run
 // must accept each of them, and the member that the flags describe.
-func (o *restoreOptions) checkMember(m restore.Member) error {
+func (o *options) checkMember(m restore.Member) error {
 	if !o.dryRun {
 		return m.Check()
 	}
@@ -235,22 +237,22 @@ func (o *restoreOptions) checkMember(m restore.Member) error {
 	return nil
 }
 
-func runRestore(ctx context.Context, sys System, opts restoreOptions, args []string) error {
+func run(ctx context.Context, sys command.System, opts options, args []string) error {
 	ro, err := opts.finish(sys.Now(), args)
 	if err != nil {
 		return err
 	}
-	run := restore.Run
+	do := restore.Run
 	var stop func()
-	ro.Progress, ro.Building, stop = restoreProgress(sys.Stderr)
+	ro.Progress, ro.Building, stop = showProgress(sys.Stderr)
 	if opts.dryRun {
-		run = restore.Plan
+		do = restore.Plan
 	}
 	if opts.skipHash {
 		fmt.Fprintln(sys.Stderr, "warning: --skip-hash-check: NO CHECKSUM IS COMPARED. Damaged or changed bytes are "+
 			"restored as they are, as far as the pages can be read")
 	}
-	res, err := run(ctx, ro)
+	res, err := do(ctx, ro)
 	stop() // the result takes the place of the line
 	if err != nil {
 		return opts.at.Explain(ctx, err)
@@ -271,7 +273,7 @@ func runRestore(ctx context.Context, sys System, opts restoreOptions, args []str
 	}
 	resp := restored(res)
 	return opts.output.Print(sys.Stdout, resp,
-		func(w io.Writer) error { return restoreTable(w, opts, ro, res, sys.Now()) })
+		func(w io.Writer) error { return table(w, opts, ro, res, sys.Now()) })
 }
 
 // restored is what the restore tells a program.
@@ -287,7 +289,7 @@ func restored(res restore.Result) *snapshotdv1.Restored {
 }
 
 // restoreProgress draws the progress of reading the database, and the remaining time, on a terminal.
-func restoreProgress(w io.Writer) (report func(done, total int64), building, stop func()) {
+func showProgress(w io.Writer) (report func(done, total int64), building, stop func()) {
 	line, ok := output.NewStatusLine(w)
 	if !ok {
 		return nil, nil, func() {}
@@ -310,7 +312,7 @@ func restoreProgress(w io.Writer) (report func(done, total int64), building, sto
 	return report, func() { line.Draw("making the data directory, and making it durable") }, line.Clear
 }
 
-func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res restore.Result, now time.Time) error {
+func table(w io.Writer, opts options, ro restore.Options, res restore.Result, now time.Time) error {
 	s := res.Snapshot
 	fmt.Fprintf(w, "snapshot   %s, taken %s ago (%s)\n",
 		s.Name, output.Age(now.Sub(s.CreateTime)), s.CreateTime.UTC().Format(time.RFC3339))
@@ -342,7 +344,7 @@ func restoreTable(w io.Writer, opts restoreOptions, ro restore.Options, res rest
 	fmt.Fprintf(w, "would be   %s\n", ro.DataDir)
 	if n := max(s.DBSize, s.StoredSize); n > 0 {
 		fmt.Fprintf(w, "takes      about %s, more when the network or the disk is slow; room for %s\n",
-			output.Took(restoreEstimate(n)), output.Size(restore.Room(n)))
+			output.Took(estimate(n)), output.Size(restore.Room(n)))
 	}
 	commands, err := restore.Commands(opts.commandOf(s.Name, ro, opts.past.flags(res)), ro.Member)
 	if err != nil {
@@ -371,7 +373,7 @@ func alarmNote(alarms []string, disarm bool) string {
 }
 
 // chown returns the command that gives the restored directories to the user of etcd; none when they are theirs already.
-func (o *restoreOptions) chown() []string {
+func (o *options) chown() []string {
 	owner := restore.Owner(o.dataDir)
 	if owner == "" {
 		return nil
@@ -383,12 +385,12 @@ func (o *restoreOptions) chown() []string {
 	return c
 }
 
-// restoreSpeed is how many bytes of database per second two cores with a fast disk restore: somewhat fewer than in the
+// speed is how many bytes of database per second two cores with a fast disk restore: somewhat fewer than in the
 // median round of docs/performance.md.
-const restoreSpeed = 330e6
+const speed = 330e6
 
-func restoreEstimate(size int64) time.Duration {
-	return (time.Duration(float64(size) / restoreSpeed * float64(time.Second))).Round(time.Second) + time.Second
+func estimate(size int64) time.Duration {
+	return (time.Duration(float64(size) / speed * float64(time.Second))).Round(time.Second) + time.Second
 }
 
 func walFlag(dir string) string {
@@ -399,7 +401,7 @@ func walFlag(dir string) string {
 }
 
 // commandOf returns the command that restores the same for any member, without the member's own flags.
-func (o *restoreOptions) commandOf(name string, ro restore.Options, past []string) []string {
+func (o *options) commandOf(name string, ro restore.Options, past []string) []string {
 	c := append([]string{"snapshotd", "restore", name}, past...)
 	for _, f := range o.from {
 		c = append(c, "--from", f)

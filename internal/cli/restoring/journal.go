@@ -1,12 +1,10 @@
-package cli
+package restoring
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"strings"
 
-	"github.com/snapshotd/snapshotd/internal/cli/from"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
@@ -14,28 +12,6 @@ import (
 	"github.com/snapshotd/snapshotd/journal/segment"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
-
-// runProve proves the journal by two snapshots.
-func runProve(ctx context.Context, sys System, opts *verifyOptions, at from.Place, o restore.VerifyOptions) error {
-	p, err := restore.Prove(ctx, o)
-	if err != nil {
-		return at.Explain(ctx, err)
-	}
-	resp := &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(p.Snapshot)}
-	return opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
-		r := p.Replayed
-		fmt.Fprintf(w, "snapshot   %s, revision %d\n", p.Snapshot.Name, r.Revision)
-		fmt.Fprintf(w, "journal    %s: %s, %s, lead to it from %s, revision %d\n",
-			r.Timeline, segmentCount(r), output.Size(r.Bytes), p.Base.Name, r.Base)
-		fmt.Fprintf(w, "same       HashKV %d, compacted up to %d, %s keys, and %s leases that keys name\n",
-			p.HashKV, p.CompactRevision, output.Count(p.TotalKeys), output.Count(r.Leases.Exact))
-		if n := r.Leases.Estimated; n > 0 {
-			fmt.Fprintf(w, "not shown  the time to live of %s leases: the journal does not have it\n", output.Number(n))
-		}
-		_, err := fmt.Fprintf(w, "proven     in %s\n", output.Took(p.Took))
-		return err
-	})
-}
 
 // maxGaps is how many gaps of a journal are written out.
 const maxGaps = 5
@@ -46,7 +22,7 @@ func (o *pastOptions) journalTable(w io.Writer, r *restore.Replayed) {
 		fmt.Fprintf(w, "journal    %s: the snapshot is of this revision, and no segment is needed\n", r.Timeline)
 	} else {
 		fmt.Fprintf(w, "journal    %s: %s, %s, from revision %d of the snapshot to %d\n",
-			r.Timeline, segmentCount(r), output.Size(r.Bytes), r.Base, r.Revision)
+			r.Timeline, SegmentCount(r), output.Size(r.Bytes), r.Base, r.Revision)
 	}
 	crossedTable(w, r.Crossed)
 	others := r.Others()
@@ -141,8 +117,8 @@ func crossedGaps(r *restore.Replayed) []*snapshotdv1.RecoveryWindow_Gap {
 	return all
 }
 
-// segmentCount says how many segments of which level are used: 3 segments (2 × 5m, 1 × 10s).
-func segmentCount(r *restore.Replayed) string {
+// SegmentCount says how many segments of which level are used: 3 segments (2 × 5m, 1 × 10s).
+func SegmentCount(r *restore.Replayed) string {
 	var parts []string
 	for _, l := range segment.Levels() {
 		n := 0
