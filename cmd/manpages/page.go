@@ -18,7 +18,8 @@ func page(cmd *cobra.Command, version string) []byte {
 	p.section("NAME")
 	fmt.Fprintf(&p, "%s \\- %s\n", escape(name(cmd)), escape(strings.ToLower(cmd.Short[:1])+cmd.Short[1:]))
 	p.section("SYNOPSIS")
-	fmt.Fprintf(&p, "\\fB%s\\fP%s\n", escape(cmd.CommandPath()), escape(strings.TrimPrefix(cmd.UseLine(), cmd.CommandPath())))
+	fmt.Fprintf(&p, "\\fB%s\\fP%s\n",
+		escape(cmd.CommandPath()), escape(strings.TrimPrefix(cmd.UseLine(), cmd.CommandPath())))
 	p.section("DESCRIPTION")
 	p.text(description(cmd))
 	if subs := documented(cmd); len(subs) > 0 {

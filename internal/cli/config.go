@@ -64,8 +64,9 @@ func newConfigCheck(sys System) *cobra.Command {
 		Short: "Check the configuration, and what it names",
 		Long: `Check the configuration that "serve" would have with the same flags, variables and file, and
 print the values in effect, defaults included, with the origin of each, and the next runs of the
-schedules, and which changes take effect without a restart. Secrets are not shown. Warnings are about what is allowed and probably not meant.
-Nothing is connected to, and no file but the configuration is read.
+schedules, and which changes take effect without a restart. Secrets are not shown. Warnings are about
+what is allowed and probably not meant. Nothing is connected to, and no file but the configuration is
+read.
 
 With --connect, ask every etcd and every backend for what the service will need, and print each
 action and how it went, instead of the values: the status of each member, the beginning of a

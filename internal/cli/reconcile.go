@@ -131,5 +131,6 @@ func journalFailed(all []*snapshotdv1.JournalReconciliation) string {
 	if len(why) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("the journal on %d of %d backends could not be compared or repaired", len(why), len(all)) + strings.Join(why, "")
+	return fmt.Sprintf("the journal on %d of %d backends could not be compared or repaired", len(why), len(all)) +
+		strings.Join(why, "")
 }

@@ -144,7 +144,8 @@ func (v validator) access() {
 	}
 	logsIn := func(i Issuer) bool { return i.Login != nil }
 	if a.SessionKey != "" && !slices.ContainsFunc(a.OIDC, logsIn) {
-		v.problem("access.session_key_file", "is for people who log in to the console, and no issuer of access.oidc has login")
+		v.problem("access.session_key_file",
+			"is for people who log in to the console, and no issuer of access.oidc has login")
 	}
 	for i := range a.Rules {
 		v.accessRule(&a.Rules[i], fmt.Sprintf("access.rules[%d]", i))
@@ -160,8 +161,8 @@ func (v validator) issuer(i *Issuer, at string) {
 	u, err := url.Parse(i.URL)
 	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" ||
 		u.Scheme != "https" && (u.Scheme != "http" || !loopback.Is(u.Host)) {
-		v.problem(at+".url", "%q is no URL of an issuer; write it as the issuer's tokens do, such as https://login.example.org",
-			redactURL(i.URL))
+		v.problem(at+".url",
+			"%q is no URL of an issuer; write it as the issuer's tokens do, such as https://login.example.org", redactURL(i.URL))
 	}
 	if i.Audience == "" {
 		v.problem(at+".audience", "is missing; without it, tokens for any other service would be accepted")
@@ -242,7 +243,8 @@ func (c *Config) Risks() []string {
 			"docs/security.md shows rules")
 	}
 	if c.Access != nil && c.Access.TokensFile != "" && !c.TLS.Enabled() && (reachable || !loopback.Is(c.ListenHTTP)) {
-		all = append(all, "access.tokens_file: there is no TLS, and tokens can be read on the network; set tls.cert and tls.key")
+		all = append(all, "access.tokens_file: there is no TLS, and tokens can be read on the network; "+
+			"set tls.cert and tls.key")
 	}
 	return all
 }

@@ -28,7 +28,8 @@ func (v validator) backends(c *Cluster, at string) {
 			v.problem(here+".url", "%v", err)
 		}
 		if b.NodeLocal && !strings.HasPrefix(b.URL.Reveal(), "file:") {
-			v.problem(here+".node_local", "%q is no directory (file://), and node_local is for directories: all replicas reach a bucket", b.Name)
+			v.problem(here+".node_local",
+				"%q is no directory (file://), and node_local is for directories: all replicas reach a bucket", b.Name)
 		}
 	}
 }

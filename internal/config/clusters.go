@@ -29,7 +29,8 @@ func (c *checker) withDefaults(doc *yaml.Node) *yaml.Node {
 	if name := valueOf(defaults, "name"); name != nil {
 		c.problem(name, defaultsKey+".name", "cannot be the same for all clusters; give each its own")
 	}
-	if defaults = resolved(defaults); slices.ContainsFunc(defaults.Content, func(k *yaml.Node) bool { return k.Tag == "!!merge" }) {
+	merges := func(k *yaml.Node) bool { return k.Tag == "!!merge" }
+	if defaults = resolved(defaults); slices.ContainsFunc(defaults.Content, merges) {
 		c.problem(defaults, defaultsKey, "must not merge with <<; write its settings out")
 	}
 	if len(c.problems.list) > before {

@@ -49,14 +49,14 @@ type Config struct {
 	MetricsPrefix     string        `yaml:"metrics_prefix"`
 	ReconcileInterval time.Duration `yaml:"reconcile_interval"`
 
-	MaxConcurrentSaves    int `yaml:"max_concurrent_saves,omitempty"`    // of all clusters; chosen by the machine when it is 0
+	MaxConcurrentSaves    int `yaml:"max_concurrent_saves,omitempty"`    // of all clusters; 0: as the machine allows
 	MaxConcurrentRestores int `yaml:"max_concurrent_restores,omitempty"` // the same
 	MaxConcurrentDrills   int `yaml:"max_concurrent_drills"`             // of all clusters
 
 	ShutdownTimeout time.Duration `yaml:"shutdown_timeout"` // how long calls may go on after SIGTERM
 	Log             Log           `yaml:"log"`
 	TraceURL        string        `yaml:"trace_url,omitempty"`    // where a trace is shown, with {trace_id} in it
-	Defaults        *Cluster      `yaml:"defaults,omitempty"`     // settings of each cluster that has no others; nil once they were applied
+	Defaults        *Cluster      `yaml:"defaults,omitempty"`     // of clusters without their own; nil once applied
 	ClustersDir     string        `yaml:"clusters_dir,omitempty"` // its files are further clusters
 	Clusters        []Cluster     `yaml:"clusters"`
 
@@ -137,10 +137,10 @@ type Scrub struct {
 // Journal says whether the changes of the cluster are recorded between its snapshots, and how soon they are safe.
 type Journal struct {
 	Enabled        bool          `yaml:"enabled"`
-	FlushInterval  time.Duration `yaml:"flush_interval,omitempty"`  // changes are on the disk of this machine after it, at most
+	FlushInterval  time.Duration `yaml:"flush_interval,omitempty"`  // changes are on this machine's disk after it
 	UploadInterval time.Duration `yaml:"upload_interval,omitempty"` // and on the way to the backends after this one
-	MaxLocalBytes  Bytes         `yaml:"max_local_bytes,omitempty"` // on this machine's disk, of what no backend has taken yet
-	Window         time.Duration `yaml:"window,omitempty"`          // how far back it is kept; 0 for as far as there are snapshots
+	MaxLocalBytes  Bytes         `yaml:"max_local_bytes,omitempty"` // on this disk, of what no backend has taken yet
+	Window         time.Duration `yaml:"window,omitempty"`          // how far back; 0 for as far as the snapshots
 }
 
 // Retention says which snapshots stay. Without a rule, all do.

@@ -52,7 +52,8 @@ func (c *Config) WriteReload(out io.Writer) error {
 			rest = append(rest, key)
 		}
 	})
-	_, err := fmt.Fprintf(out, "# in effect as soon as a file changes, and on SIGHUP: %s\n# in effect after a restart: %s\n",
+	_, err := fmt.Fprintf(out,
+		"# in effect as soon as a file changes, and on SIGHUP: %s\n# in effect after a restart: %s\n",
 		strings.Join(slices.Concat(replaced, changing), ", "), strings.Join(rest, ", "))
 	return err
 }

@@ -76,7 +76,8 @@ const (
 func (v validator) journal(j Journal, at string) {
 	if !j.Enabled {
 		if j != (Journal{}) {
-			v.problem(at+".enabled", "is not true, so the other settings of the journal would be ignored; set it, or remove them")
+			v.problem(at+".enabled",
+				"is not true, so the other settings of the journal would be ignored; set it, or remove them")
 		}
 		return
 	}

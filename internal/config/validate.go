@@ -116,7 +116,8 @@ func (v validator) listeners() {
 // audit refuses a place of audit records that is none, and records that have no place.
 func (v validator) audit() {
 	if v.AuditRequired && v.AuditFile == "" && v.AuditURL == "" {
-		v.problem("audit_required", "there is no place for the records; set audit_file or audit_url (--audit-file, --audit-url)")
+		v.problem("audit_required",
+			"there is no place for the records; set audit_file or audit_url (--audit-file, --audit-url)")
 	}
 	if v.AuditURL == "" {
 		return
@@ -148,10 +149,16 @@ func (v validator) service() {
 	v.atLeast("shutdown_timeout", v.ShutdownTimeout, time.Second)
 	v.oneOf("log.level", v.Log.Level, levels...)
 	v.oneOf("log.format", v.Log.Format, formats...)
-	if u, err := url.Parse(v.TraceURL); v.TraceURL != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" ||
-		!strings.Contains(v.TraceURL, traceID)) {
-		v.problem("trace_url", "%q is not the URL of a trace; write it as https://jaeger.example.org/trace/%s", v.TraceURL, traceID)
+	if v.TraceURL != "" && !traceURL(v.TraceURL) {
+		v.problem("trace_url", "%q is not the URL of a trace; write it as https://jaeger.example.org/trace/%s",
+			v.TraceURL, traceID)
 	}
+}
+
+// traceURL reports whether a text is the URL of a page of any trace.
+func traceURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && strings.Contains(text, traceID)
 }
 
 func (v validator) cluster(c *Cluster, at string) {
@@ -182,8 +189,8 @@ func (v validator) cluster(c *Cluster, at string) {
 func (v validator) lockTTL(path string, d time.Duration) {
 	v.atLeast(path, d, time.Second)
 	if d > catalog.MaxLockTTL {
-		v.problem(path, "%v is too long; %v is the most, and %v is usual: after a replica has died, nothing is saved for so long",
-			d, catalog.MaxLockTTL, DefaultLockTTL)
+		v.problem(path, "%v is too long; %v is the most, and %v is usual: after a replica has died, nothing is saved "+
+			"for so long", d, catalog.MaxLockTTL, DefaultLockTTL)
 	}
 }
 

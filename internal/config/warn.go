@@ -155,7 +155,8 @@ func (w *warner) dir(at, name string) {
 		return
 	}
 	w.files[name] = true
-	w.warn(at, "every user of this machine can put files into %s (mode %04o); chmod o-w %s", name, info.Mode().Perm(), name)
+	w.warn(at, "every user of this machine can put files into %s (mode %04o); chmod o-w %s",
+		name, info.Mode().Perm(), name)
 }
 
 // mode warns of a file with a secret in it, if every user of the machine can read or change it.
@@ -220,7 +221,8 @@ func (w *warner) meets(a, b *Schedule) bool {
 // backend warns of a bucket that is reached without TLS.
 func (w *warner) backend(c *Cluster, b Backend, at string) {
 	if to := plaintext(b.URL); to != "" && !c.Encryption.Enabled() {
-		w.warn(at+".url", "snapshots go to %s as plain text, and they are not encrypted; write https://, or set encryption", to)
+		w.warn(at+".url", "snapshots go to %s as plain text, and they are not encrypted; write https://, or set "+
+			"encryption", to)
 	}
 }
 

@@ -16,8 +16,9 @@ import (
 
 const (
 	// Page is the number of snapshots in one request of a list.
-	Page         = 500
-	listAttempts = 3 // how often a listing begins again because its revision was compacted, or the clusters changed, meanwhile
+	Page = 500
+	// listAttempts is how often a listing begins, because its revision was compacted or the clusters changed meanwhile.
+	listAttempts = 3
 )
 
 // ListAll reads all pages, or up to limit snapshots when it is not 0.

@@ -70,8 +70,8 @@ func PruneSums(w io.Writer, decisions []*snapshotdv1.PruneDecision, dry bool) er
 	}
 	for _, name := range backends {
 		s := sums[name]
-		text := fmt.Sprintf("%s: %d %s (%s %s), %d stay (%s)", name, s.going, gone, bytesize.Format(s.goingBytes), freed, s.kept,
-			bytesize.Format(s.keptBytes))
+		text := fmt.Sprintf("%s: %d %s (%s %s), %d stay (%s)",
+			name, s.going, gone, bytesize.Format(s.goingBytes), freed, s.kept, bytesize.Format(s.keptBytes))
 		if s.failed > 0 {
 			text += fmt.Sprintf(", %d %s (%s)", s.failed, cannot, bytesize.Format(s.failedBytes))
 		}

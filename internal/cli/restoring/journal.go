@@ -40,24 +40,29 @@ func (o *pastOptions) journalTable(w io.Writer, r *restore.Replayed) {
 	if r.Compacted > 0 {
 		fmt.Fprintf(w, "compacted  up to revision %d, as the cluster was then\n", r.Compacted)
 	}
-	fmt.Fprintf(w, "leases     with keys: %d, each with its whole time to live; without keys: %d, as far as they were seen\n",
-		r.Leases.Exact, r.Leases.Keyless)
+	fmt.Fprintf(w, "leases     with keys: %d, each with its whole time to live; without keys: %d, as far as they were "+
+		"seen\n", r.Leases.Exact, r.Leases.Keyless)
 	for _, t := range r.Leases.From {
-		fmt.Fprintf(w, "           some times to live are of the journal %s, which follows: etcd was asked for them there\n", t)
+		fmt.Fprintf(w, "           some times to live are of the journal %s, which follows: etcd was asked for them there\n",
+			t)
 	}
 	switch n := r.Leases.Estimated; {
 	case n > 0 && o.ended > 0:
-		fmt.Fprintf(w, "           %s more ended before etcd was asked for their time to live: ESTIMATED, %s (--ended-lease-ttl), for %s keys\n",
+		fmt.Fprintf(w, "           %s more ended before etcd was asked for their time to live: "+
+			"ESTIMATED, %s (--ended-lease-ttl), for %s keys\n",
 			output.Number(n), output.Took(o.ended), output.Number(r.Leases.Keys))
 	case n > 0:
-		fmt.Fprintf(w, "           %s more ended before etcd was asked for their time to live: NOT made, so that %s keys stay until they are deleted\n",
+		fmt.Fprintf(w, "           %s more ended before etcd was asked for their time to live: "+
+			"NOT made, so that %s keys stay until they are deleted\n",
 			output.Number(n), output.Number(r.Leases.Keys))
 	}
 	switch {
 	case r.AuthBehind:
-		fmt.Fprintln(w, "not given  users and roles are those of the snapshot: they HAVE CHANGED between it and this revision; alarms are its, too")
+		fmt.Fprintln(w, "not given  users and roles are those of the snapshot: "+
+			"they HAVE CHANGED between it and this revision; alarms are its, too")
 	case r.Crossed != nil:
-		fmt.Fprintln(w, "not given  users, roles and alarms are those of the snapshot; whether they changed in a gap is not known")
+		fmt.Fprintln(w, "not given  users, roles and alarms are those of the snapshot; "+
+			"whether they changed in a gap is not known")
 	default:
 		fmt.Fprintln(w, "not given  users, roles and alarms are those of the snapshot")
 	}
@@ -75,9 +80,10 @@ func crossedTable(w io.Writer, c *restore.Crossed) {
 		}
 		fmt.Fprintf(w, "CROSSED    %s LOST, %s: %s\n", g.Gap, between(g), g.Why())
 	}
-	fmt.Fprintf(w, "           right are the %s keys that were written behind it; %s of them had been changed in it, too\n",
-		output.Count(c.Written), output.Count(c.Changed))
-	fmt.Fprintln(w, "           all others have the value of before it: if they were changed or deleted in it, that is lost")
+	fmt.Fprintf(w, "           right are the %s keys that were written behind it; "+
+		"%s of them had been changed in it, too\n", output.Count(c.Written), output.Count(c.Changed))
+	fmt.Fprintln(w, "           all others have the value of before it: "+
+		"if they were changed or deleted in it, that is lost")
 }
 
 // between says when a gap was.
@@ -100,8 +106,8 @@ func crossedWarning(w io.Writer, c *restore.Crossed) {
 	if more := len(c.Gaps) - len(all); more > 0 {
 		all = append(all, fmt.Sprintf("those of %d gaps more", more))
 	}
-	fmt.Fprintf(w, "warning: --cross-gaps: the cluster NEVER HAD THIS STATE, lost: %s. A key that was changed or deleted there, "+
-		"and not written since, has its old value\n", strings.Join(all, ", "))
+	fmt.Fprintf(w, "warning: --cross-gaps: the cluster NEVER HAD THIS STATE, lost: %s. "+
+		"A key that was changed or deleted there, and not written since, has its old value\n", strings.Join(all, ", "))
 }
 
 // crossedGaps are the gaps for a program.
@@ -143,14 +149,16 @@ func momentTable(w io.Writer, m *plan.Moment) {
 	if m.Upper > 0 {
 		upper = fmt.Sprint(m.Upper)
 	}
-	fmt.Fprintf(w, "time       at %s the revision was between %d, which arrived at %s, and %s\n", output.Exact(m.Time), m.Revision, output.Exact(m.Arrived), upper)
+	fmt.Fprintf(w, "time       at %s the revision was between %d, which arrived at %s, and %s\n",
+		output.Exact(m.Time), m.Revision, output.Exact(m.Arrived), upper)
 	switch {
 	case m.Gap != nil:
 		fmt.Fprintf(w, "           %s behind it are LOST: the cluster may have had them then\n", m.Gap)
 	case m.Upper == 0 && m.Complete.IsZero():
 		fmt.Fprintln(w, "           the journal ends there: later changes are not in it")
 	case m.Upper == 0:
-		fmt.Fprintf(w, "           the journal ends there, and is proven to be complete up to %s: later changes are not in it\n", output.Exact(m.Complete))
+		fmt.Fprintf(w, "           the journal ends there, and is proven to be complete up to %s: "+
+			"later changes are not in it\n", output.Exact(m.Complete))
 	case m.Upper > m.Revision:
 		fmt.Fprintln(w, "           nothing of a later time is restored; --revision takes another one between the two")
 	}

@@ -35,11 +35,13 @@ func (o *pastOptions) addFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&o.at, "at", "",
 		"the newest state of this `time` or before: 2026-07-15T12:00:00Z, 2026-07-15, or an age, 36h or 7d; "+
 			"with NAME or latest, its newest revision that is proven to be of that time or before")
-	fs.Int64Var(&o.revision, "revision", 0, "take the snapshot to this `revision`; alone, take one that holds it, or one below it and the journal")
+	fs.Int64Var(&o.revision, "revision", 0,
+		"take the snapshot to this `revision`; alone, take one that holds it, or one below it and the journal")
 	fs.BoolVar(&o.estimate, "estimate", false,
 		"with --at: the revision between two snapshots that the cluster may have had then, which may be of a later time")
 	fs.BoolVar(&o.cross, "cross-gaps", false,
-		"with --at or --revision: go over revisions of a journal that are lost; the result is a state that the cluster never had")
+		"with --at or --revision: go over revisions of a journal that are lost; "+
+			"the result is a state that the cluster never had")
 	o.ended = defaultEndedLease
 	flagvalue.Duration(fs, &o.ended, "ended-lease-ttl",
 		"time to live of leases that ended after the revision, whose own `time` is lost; 0 leaves their keys without a lease")
@@ -92,7 +94,8 @@ func (o *pastOptions) table(w io.Writer, res restore.Result) {
 	}
 	p := res.Past
 	if res.Later > 0 {
-		fmt.Fprintf(w, "journal    goes on to revision %d, which is NOT restored; --at 0s instead of latest restores it\n", res.Later)
+		fmt.Fprintf(w, "journal    goes on to revision %d, which is NOT restored; --at 0s instead of latest restores it\n",
+			res.Later)
 	}
 	if s := res.Snapshot; p == nil && s.OldestRevision > 0 && s.OldestRevision < s.Revision {
 		fmt.Fprintf(w, "range      --revision takes it back to any from %d to %d\n", s.OldestRevision, s.Revision)

@@ -146,7 +146,8 @@ func New(sys command.System, complete cobra.CompletionFunc) *cobra.Command {
 // finish checks the options and fills in the defaults.
 func (o *options) finish(now time.Time, args []string) (restore.Options, error) {
 	ro := restore.Options{
-		DataDir: o.dataDir, WALDir: o.walDir, Member: o.member, EndedLeaseTTL: o.past.ended, Disarm: o.disarm, SkipHashCheck: o.skipHash,
+		DataDir: o.dataDir, WALDir: o.walDir, Member: o.member,
+		EndedLeaseTTL: o.past.ended, Disarm: o.disarm, SkipHashCheck: o.skipHash,
 	}
 	if err := o.check(args); err != nil {
 		return ro, err
@@ -338,7 +339,8 @@ func table(w io.Writer, opts options, ro restore.Options, res restore.Result, no
 		}
 		_, err := fmt.Fprintf(w, "start it   etcd --name %s --data-dir %s%s --initial-advertise-peer-urls %s "+
 			"--listen-peer-urls … --listen-client-urls … --advertise-client-urls …\n",
-			output.Word(ro.Member.Name), output.Word(ro.DataDir), walFlag(ro.WALDir), output.Word(strings.Join(ro.Member.PeerURLs, ",")))
+			output.Word(ro.Member.Name), output.Word(ro.DataDir), walFlag(ro.WALDir),
+			output.Word(strings.Join(ro.Member.PeerURLs, ",")))
 		return err
 	}
 	fmt.Fprintf(w, "would be   %s\n", ro.DataDir)
