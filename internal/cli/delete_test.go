@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,12 +15,10 @@ import (
 )
 
 func TestDelete(t *testing.T) {
-	env := serve(t, &fake{remove: func(_ context.Context, r *snapshotdv1.DeleteRequest) (*snapshotdv1.DeleteResponse,
-		error) {
+	env := serve(t, &fake{get: found, remove: func(_ context.Context, r *snapshotdv1.DeleteRequest) (
+		*snapshotdv1.DeleteResponse, error,
+	) {
 		switch {
-		case r.GetName() == "latest":
-			e := snapshot.ReasonSnapshotNotFound.New(`cluster "default" has no snapshot "latest"`)
-			return nil, wire.Status(e, "default", nil).Err()
 		case r.GetName() == "locked":
 			e := snapshot.ReasonObjectLocked.New("locked is locked until tomorrow")
 			return nil, wire.Status(e, "default", nil).Err()
@@ -39,12 +38,88 @@ func TestDelete(t *testing.T) {
 		{"delete x --backend s3", 0, "READY"},
 		{"delete locked", 1, "error: locked is locked until tomorrow\n"},
 		{"delete latest", 2, "give the NAME"},
+		{"delete nowhere", 6, "error: cluster \"default\" has no snapshot \"nowhere\"\n"},
 		{"delete", 2, "NAME is missing"},
 	} {
 		r := run(t.Context(), env, strings.Fields(tc.args)...)
 		if r.code != tc.code || !strings.Contains(r.stdout+r.stderr, tc.output) {
 			t.Errorf("%s: exit code %d, stdout %q, stderr %q", tc.args, r.code, r.stdout, r.stderr)
 		}
+	}
+}
+
+// found answers with the snapshot ready, whatever its name, unless it has none of that name.
+func found(_ context.Context, r *snapshotdv1.GetRequest) (*snapshotdv1.GetResponse, error) {
+	if name := r.GetName(); name == "latest" || name == "nowhere" {
+		e := snapshot.ReasonSnapshotNotFound.New("cluster %q has no snapshot %q", "default", name)
+		return nil, wire.Status(e, "default", nil).Err()
+	}
+	return &snapshotdv1.GetResponse{Snapshot: wire.SnapshotToProto(ready())}, nil
+}
+
+// at returns the snapshot with the locations that are left; those named are DELETING.
+func at(left []string, deleting ...string) *snapshot.Snapshot {
+	var all []snapshot.Location
+	for _, l := range ready().Locations() {
+		if slices.Contains(deleting, l.Backend) {
+			l.State, l.Error = snapshot.StateDeleting, "delete object: connection refused"
+		}
+		if slices.Contains(left, l.Backend) {
+			all = append(all, l)
+		}
+	}
+	return snapshot.WithStatus(*ready(), snapshot.Status{State: snapshot.StateReady, Locations: all})
+}
+
+// The output says which copies are gone, and what becomes of the others. The exit code says whether any is gone.
+func TestDeleteOfSomeCopies(t *testing.T) {
+	down := snapshot.ReasonBackendUnavailable.New(`open backend "s3"`).On("s3").Because(errors.New("connection refused"))
+	const cause = "open backend \"s3\": connection refused\n"
+	for name, tc := range map[string]struct {
+		args   string
+		err    error
+		left   *snapshot.Snapshot
+		code   int
+		stderr string
+		stdout []string // in it; nothing at all when empty
+	}{
+		"a backend does not answer": {"", down, at([]string{"s3"}), 3,
+			"error: on-demand-n1-1784116740 is gone from local, and not from every backend: " + cause +
+				"  s3: READY as before; its removal has not begun: delete it again\n", []string{"s3       READY"}},
+		"a removal breaks off": {"", down, at([]string{"s3"}, "s3"), 3,
+			"error: on-demand-n1-1784116740 is gone from local, and not from every backend: " + cause +
+				"  s3: DELETING, and reconcile goes on with it: delete object: connection refused\n",
+			[]string{"s3       DELETING"}},
+		"of those that were chosen": {"--backend local", down, at([]string{"s3", "local"}, "local"), 1,
+			"error: " + cause, []string{"local    DELETING", "s3       READY"}},
+		"none":      {"", down, at([]string{"s3", "local"}), 1, "error: " + cause, nil},
+		"none, yet": {"", down, at([]string{"s3", "local"}, "s3", "local"), 1, "error: " + cause, []string{"s3       DELETING"}},
+		"pinned": {"", snapshot.ReasonPinned.New("delete x: it is pinned"), at([]string{"s3", "local"}), 1,
+			"error: delete x: it is pinned\n", nil},
+		"changed meanwhile": {"", snapshot.ReasonConflict.New("delete x"), at([]string{"s3", "local"}, "s3"), 5,
+			"error: delete x\n", nil},
+		"another etag": {"--etag 41", (&snapshot.Record{Snapshot: *ready()}).CheckEtag("41"), at([]string{"s3", "local"}), 5,
+			"error: --etag: snapshot \"on-demand-n1-1784116740\" has 42 now and not 41 (get it again, and decide anew)\n", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := serve(t, &fake{get: found, remove: func(context.Context, *snapshotdv1.DeleteRequest) (
+				*snapshotdv1.DeleteResponse, error,
+			) {
+				return nil, wire.Status(tc.err, "default", tc.left).Err()
+			}})
+			r := run(t.Context(), env, append([]string{"delete", "x"}, strings.Fields(tc.args)...)...)
+			if r.code != tc.code || r.stderr != tc.stderr {
+				t.Errorf("exit code %d, want %d\nstderr: %s\n  want: %s", r.code, tc.code, r.stderr, tc.stderr)
+			}
+			if len(tc.stdout) == 0 && r.stdout != "" {
+				t.Errorf("nothing is gone, and it shows\n%s", r.stdout)
+			}
+			for _, want := range tc.stdout {
+				if !strings.Contains(r.stdout, want) {
+					t.Errorf("no %q in\n%s", want, r.stdout)
+				}
+			}
+		})
 	}
 }
 

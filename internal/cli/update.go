@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"maps"
 
@@ -13,7 +14,9 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
+	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 type updateOptions struct {
@@ -31,7 +34,10 @@ func newUpdate(sys System) *cobra.Command {
 		Use:   "update (NAME | latest)",
 		Short: "Change a snapshot's labels, or pin it",
 		Long: `Change a snapshot's labels, or pin it: retention leaves a pinned snapshot alone, and delete refuses
-it.`,
+it.
+
+Exits 3 when the catalog has the change and some backends have not: the same command again writes it
+there. Exits 5 when it was changed meanwhile or is being saved, and 6 when there is no such snapshot.`,
 		Example: `  snapshotd update latest --pin
   snapshotd update on-demand-node1-1784300400 --pin --label reason=before-upgrade
   snapshotd update on-demand-node1-1784300400 --unpin --remove-label reason`,
@@ -88,8 +94,29 @@ func runUpdate(ctx context.Context, sys System, opts updateOptions, c *client.Cl
 	}
 	resp, err := c.Update(ctx, &snapshotdv1.UpdateRequest{Snapshot: want, UpdateMask: mask})
 	if err != nil {
+		return updateFailed(sys, opts, name, err)
+	}
+	return opts.print(sys, resp)
+}
+
+func (o *updateOptions) print(sys System, resp *snapshotdv1.UpdateResponse) error {
+	return o.output.Print(sys.Stdout, resp,
+		func(w io.Writer) error { return output.GetTable(w, resp.GetSnapshot(), sys.Now()) })
+}
+
+// updateFailed prints the snapshot whose change is in the catalog and not on every backend, and returns an error that
+// says so. An error from before anything was changed is returned as it is.
+func updateFailed(sys System, opts updateOptions, name string, err error) error {
+	d := wire.DetailsOf(err)
+	switch {
+	case d.Reason == snapshot.ReasonEtagMismatch: // the etag is ours, and the user has not given one
+		return exit.Busy(name + " was changed meanwhile, and this change was not made; look at it again, and decide anew")
+	case d.Snapshot == nil:
 		return err
 	}
-	return opts.output.Print(sys.Stdout, resp,
-		func(w io.Writer) error { return output.GetTable(w, resp.GetSnapshot(), sys.Now()) })
+	if perr := opts.print(sys, &snapshotdv1.UpdateResponse{Snapshot: d.Snapshot}); perr != nil {
+		return perr
+	}
+	return exit.Partial(fmt.Sprintf("the catalog has the change of %s, and not every backend: %s"+
+		"\n  the same command again writes what is missing", name, exit.Message(err)))
 }

@@ -2,12 +2,14 @@ package cli_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 func TestUpdate(t *testing.T) {
@@ -47,5 +49,40 @@ func TestUpdate(t *testing.T) {
 		if r.code != tc.code || sent != tc.sent || !strings.Contains(r.stderr, tc.stderr) {
 			t.Errorf("%s: exit code %d, sent %q, stderr %q", tc.args, r.code, sent, r.stderr)
 		}
+	}
+}
+
+// A change that the catalog has, and a backend has not, is partial; one that came too late was not made.
+func TestUpdateFails(t *testing.T) {
+	down := snapshot.ReasonBackendUnavailable.New(`put "x.json" to backend "s3"`).On("s3").
+		Because(errors.New("connection refused"))
+	for name, tc := range map[string]struct {
+		err    error
+		s      *snapshot.Snapshot
+		code   int
+		stderr string
+		stdout string // a part of it; empty: nothing
+	}{
+		"a backend does not answer": {down, ready(), 3,
+			"error: the catalog has the change of x, and not every backend: put \"x.json\" to backend \"s3\": connection " +
+				"refused\n  the same command again writes what is missing\n", "s3       READY"},
+		"the catalog does not answer": {snapshot.ReasonCatalogUnavailable.New("no quorum"), nil, 1, "error: no quorum\n", ""},
+		"changed meanwhile": {(&snapshot.Record{Snapshot: *ready()}).CheckEtag("41"), nil, 5,
+			"error: x was changed meanwhile, and this change was not made; look at it again, and decide anew\n", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env := serve(t, &fake{get: found, update: func(context.Context, *snapshotdv1.UpdateRequest) (
+				*snapshotdv1.UpdateResponse, error,
+			) {
+				return nil, wire.Status(tc.err, "default", tc.s).Err()
+			}})
+			r := run(t.Context(), env, "update", "x", "--pin")
+			if r.code != tc.code || !strings.HasPrefix(r.stderr, tc.stderr) {
+				t.Errorf("exit code %d, want %d\nstderr: %s\n  want: %s", r.code, tc.code, r.stderr, tc.stderr)
+			}
+			if tc.stdout == "" && r.stdout != "" || !strings.Contains(r.stdout, tc.stdout) {
+				t.Errorf("stdout: %s\n  want: %s", r.stdout, tc.stdout)
+			}
+		})
 	}
 }

@@ -27,7 +27,7 @@ const (
 	codePartial     = 3 // some backend failed
 	codeDamaged     = 4 // the stored bytes are damaged
 	codeNotSafe     = 4 // a cluster cannot be recovered, as status found
-	codeBusy        = 5 // another save or change is under way
+	codeBusy        = 5 // another save is under way, or the snapshot was changed meanwhile
 	codeNotFound    = 6
 	codeInterrupted = 130
 )
@@ -62,6 +62,9 @@ func Unread(w *snapshotdv1.RecoveryWindow) error {
 	}
 	return Partial("a part of the journal, or of the catalog, could not be read: it may hold more than is shown")
 }
+
+// Busy returns an error that says that something was changed meanwhile.
+func Busy(text string) error { return &coded{codeBusy, errors.New(text)} }
 
 // NotFound returns an error that says that no snapshot matches.
 func NotFound(text string) error { return &coded{codeNotFound, errors.New(text)} }
@@ -116,7 +119,7 @@ func codeOf(ctx context.Context, err error) int {
 		return codeUsage
 	}
 	switch wire.DetailsOf(err).Reason {
-	case snapshot.ReasonSaveInProgress, snapshot.ReasonConflict:
+	case snapshot.ReasonSaveInProgress, snapshot.ReasonConflict, snapshot.ReasonEtagMismatch:
 		return codeBusy
 	}
 	switch Status(err) {

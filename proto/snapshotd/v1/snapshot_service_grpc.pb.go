@@ -77,8 +77,9 @@ type SnapshotServiceClient interface {
 	// Delete removes a snapshot from chosen backends or all, for good. A snapshot that is being saved is refused with ABORTED
 	// (SAVE_IN_PROGRESS). One that a bucket's object lock keeps is refused with FAILED_PRECONDITION (OBJECT_LOCKED), and so is
 	// one that the disk of another replica alone has, until a backend takes it (BACKEND_ON_OTHER_NODE). When some backends
-	// failed, the status is the error of the first one, and the Snapshot as it is then a further detail of it: what has begun
-	// is DELETING, and reconcile goes on with it.
+	// failed, the status is the error of the first one, and the Snapshot as it is then a further detail of it: it lacks the
+	// locations that are gone. A location whose removal has begun is DELETING, and reconcile goes on with it. One whose removal
+	// could not begin, such as that of a backend that does not answer, is as before: it stays until Delete is called again.
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
 	// Prune applies the retention of each backend now. With validate_only it says what would go and why each one stays. The
 	// newest snapshot on a backend, and what is pinned or locked, stay whatever the rules say. Those that somebody asked for
@@ -320,8 +321,9 @@ type SnapshotServiceServer interface {
 	// Delete removes a snapshot from chosen backends or all, for good. A snapshot that is being saved is refused with ABORTED
 	// (SAVE_IN_PROGRESS). One that a bucket's object lock keeps is refused with FAILED_PRECONDITION (OBJECT_LOCKED), and so is
 	// one that the disk of another replica alone has, until a backend takes it (BACKEND_ON_OTHER_NODE). When some backends
-	// failed, the status is the error of the first one, and the Snapshot as it is then a further detail of it: what has begun
-	// is DELETING, and reconcile goes on with it.
+	// failed, the status is the error of the first one, and the Snapshot as it is then a further detail of it: it lacks the
+	// locations that are gone. A location whose removal has begun is DELETING, and reconcile goes on with it. One whose removal
+	// could not begin, such as that of a backend that does not answer, is as before: it stays until Delete is called again.
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
 	// Prune applies the retention of each backend now. With validate_only it says what would go and why each one stays. The
 	// newest snapshot on a backend, and what is pinned or locked, stay whatever the rules say. Those that somebody asked for
