@@ -33,7 +33,13 @@ func Load(src Source) (*Config, error) {
 		}
 		parse(cfg, data, file, problems)
 	}
-	for _, level := range []given{environment(src.Getenv), src.Flags.given()} {
+	variables := environment(src.Getenv)
+	if cfg.named() {
+		// The other commands choose one of the service's clusters by the same variable. A cluster that it renamed would
+		// have another prefix and other keys of the catalog, as if its snapshots were gone.
+		delete(variables.values, clusterFlag)
+	}
+	for _, level := range []given{variables, src.Flags.given()} {
 		cfg.apply(level, file, problems)
 	}
 	if src.Dev {
@@ -45,6 +51,11 @@ func Load(src Source) (*Config, error) {
 		cfg.validate(src.Dev, problems)
 	}
 	return cfg, problems.err()
+}
+
+// named reports whether the file names its clusters. Several of them need names.
+func (c *Config) named() bool {
+	return len(c.Clusters) > 1 || c.origins["clusters[0].name"] != ""
 }
 
 // apply sets the values of one level over those of the levels before.

@@ -162,6 +162,37 @@ func TestFlagsOverrideTheOnlyClusterOfAFile(t *testing.T) {
 	}
 }
 
+// The variable chooses a cluster for the other commands. It names the service's own only where nothing else does.
+func TestTheVariableOfAClusterRenamesNone(t *testing.T) {
+	directory := writeFiles(t, [2]string{"snapshotd.yaml", "node_name: n1\nclusters_dir: clusters.d\n"},
+		[2]string{"clusters.d/c.yaml", one2("c")})
+	for name, tc := range map[string]struct {
+		given
+		want string
+	}{
+		"one in the file":         {given{yaml: strings.Replace(one, "prod", "production", 1)}, "production/"},
+		"one in the file, a flag": {given{yaml: one, args: []string{"--cluster=x"}}, "x/"},
+		"two in the file":         {given{yaml: twoClusters("a", "b", "")}, "a/ b/"},
+		"one in a directory":      {given{args: []string{"--config", directory}}, "c/"},
+		"one without a name":      {given{yaml: strings.Replace(one, "name: prod\n    etcd", "etcd", 1)}, "other/"},
+		"one in flags": {given{args: []string{"--node-name=n", "--etcd-endpoints=a:1", "--backend=l=file:///srv"}},
+			"other/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tc.env = map[string]string{"SNAPSHOTD_CLUSTER": "other"}
+			var prefixes []string
+			for _, c := range mustLoad(t, tc.given).Clusters {
+				if prefixes = append(prefixes, *c.Prefix); *c.Prefix != c.Name+"/" {
+					t.Errorf("cluster %q has the prefix %q", c.Name, *c.Prefix)
+				}
+			}
+			if got := strings.Join(prefixes, " "); got != tc.want {
+				t.Errorf("the clusters have the prefixes %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
 func TestPrefixOfAClusterMayBeEmpty(t *testing.T) {
 	cfg := mustLoad(t, given{yaml: one + "    prefix: \"\"\n"})
 	if p := cfg.Clusters[0].Prefix; p == nil || *p != "" {

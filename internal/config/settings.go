@@ -28,6 +28,9 @@ func (s setting) env() string {
 	return "SNAPSHOTD_" + strings.ToUpper(strings.ReplaceAll(s.flag, "-", "_"))
 }
 
+// clusterFlag is the flag that names a cluster. Its variable names none that the file names, see [Load].
+const clusterFlag = "cluster"
+
 var settings = []setting{
 	{flag: "listen-grpc", path: "listen_grpc", kind: "address", def: DefaultListenGRPC,
 		usage:   "`address` for gRPC: HOST:PORT, port 0 for a free one, or a socket: unix:///run/snapshotd.sock",
@@ -93,7 +96,7 @@ var settings = []setting{
 		usage:   "`format` of the log: text or json",
 		service: func(c *Config, v []string) error { return setString(&c.Log.Format, v) }},
 
-	{flag: "cluster", path: "name", kind: "name", def: DefaultClusterName,
+	{flag: clusterFlag, path: "name", kind: "name", def: DefaultClusterName,
 		usage:   "`name` of the cluster",
 		cluster: func(c *Cluster, v []string) error { return setString(&c.Name, v) }},
 	{flag: "etcd-endpoints", path: "etcd.endpoints", kind: "urls", many: true,
