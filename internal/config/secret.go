@@ -67,32 +67,57 @@ func (u URL) LogValue() slog.Value { return slog.StringValue(u.String()) }
 
 var secretName = regexp.MustCompile(`(?i)secret|passw|token|credential|access_?-?key|signature|api_?-?key`)
 
-// redactURL hides the password and every query value whose name sounds like a secret. A URL that cannot be parsed is
-// cut off where a secret could begin.
+// redactURL hides the password and every query value that may be a secret. A text that cannot be parsed, or is parsed
+// into parts among which a password may be, is cut off where a secret could begin.
 func redactURL(raw string) string {
 	u, err := url.Parse(raw)
-	if err != nil {
+	if err != nil || strayUser(u) {
 		if scheme, _, ok := strings.Cut(raw, "://"); ok && !strings.ContainsAny(scheme, "@?&= ") {
 			return scheme + "://" + redacted
 		}
 		return redacted
 	}
-	u.RawQuery = redactQuery(u.RawQuery)
-	if u.Opaque != "" || u.User == nil {
+	query := redactQuery(u.RawQuery)
+	if u.User == nil && query == u.RawQuery {
+		return raw
+	}
+	u.RawQuery = query
+	if u.User == nil {
 		return u.String()
 	}
 	userinfo := u.User.String() + "@"
 	return strings.Replace(u.String(), userinfo, redacted+"@", 1)
 }
 
+// strayUser reports whether an '@' is where no user is: without a scheme, the user of user:password@host is taken for
+// one, and a password may have '/' or '#' in it. Names of directories may have an '@'.
+func strayUser(u *url.URL) bool {
+	parts := u.Opaque + u.Fragment
+	if u.Scheme != "file" {
+		parts += u.Path
+	}
+	return strings.Contains(parts, "@")
+}
+
 // redactQuery hides secrets and leaves the rest of the query as it is written.
 func redactQuery(query string) string {
 	parts := strings.Split(query, "&")
 	for i, p := range parts {
-		name, _, ok := strings.Cut(p, "=")
-		if plain, err := url.QueryUnescape(name); ok && (err != nil || secretName.MatchString(plain)) {
+		name, value, ok := strings.Cut(p, "=")
+		plain, err := url.QueryUnescape(name)
+		switch {
+		case !ok && strings.Contains(p, "@"): // the rest of user:password@host, in which the password has a '?'
+			parts[i] = redacted
+		case ok && (err != nil || secretName.MatchString(plain) || hasUser(value)):
 			parts[i] = name + "=" + redacted
 		}
 	}
 	return strings.Join(parts, "&")
+}
+
+// hasUser reports whether a value of a query may be a URL with a user.
+func hasUser(value string) bool {
+	plain, err := url.QueryUnescape(value)
+	_, rest, ok := strings.Cut(plain, "://")
+	return err != nil || ok && strings.Contains(rest, "@")
 }

@@ -151,7 +151,7 @@ func (v validator) service() {
 	v.oneOf("log.format", v.Log.Format, formats...)
 	if v.TraceURL != "" && !traceURL(v.TraceURL) {
 		v.problem("trace_url", "%q is not the URL of a trace; write it as https://jaeger.example.org/trace/%s",
-			v.TraceURL, traceID)
+			redactURL(v.TraceURL), traceID)
 	}
 }
 
@@ -320,6 +320,8 @@ func (v validator) etcd(e *Etcd, at string) {
 // checkEndpoint accepts the endpoints of etcdctl: host:port, or a URL of it.
 func checkEndpoint(ep string) error {
 	const want = "write it as https://HOST:PORT"
+	credentials := fmt.Errorf(
+		"%q carries credentials; set user and password_file (--etcd-user, --etcd-password-file) instead", redactURL(ep))
 	hostport := ep
 	if scheme, _, ok := strings.Cut(ep, "://"); ok {
 		u, err := url.Parse(ep)
@@ -327,16 +329,17 @@ func checkEndpoint(ep string) error {
 		case err != nil:
 			return fmt.Errorf("%q is not a URL; %s", redactURL(ep), want)
 		case u.User != nil:
-			return fmt.Errorf("%q carries credentials; set user and password_file (--etcd-user, --etcd-password-file) instead",
-				redactURL(ep))
+			return credentials
 		case scheme == "unix" || scheme == "unixs":
 			return nil
 		case scheme != "http" && scheme != "https":
 			return fmt.Errorf("%q has the scheme %q; %s", redactURL(ep), scheme, want)
-		case strings.Trim(u.Path, "/") != "" || u.RawQuery != "":
+		case strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 			return fmt.Errorf("%q has more than an address in it; %s", redactURL(ep), want)
 		}
 		hostport = u.Host
+	} else if strings.Contains(ep, "@") {
+		return credentials
 	}
 	host, port, err := net.SplitHostPort(hostport)
 	if _, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || host == "" {
