@@ -182,7 +182,9 @@ func TestExamplesAreValidByTheSchema(t *testing.T) {
 	}
 	_, documented, _ := strings.Cut(string(docs), "```yaml\n")
 	documented, _, _ = strings.Cut(documented, "```")
-	examples := map[string]string{"config init": string(config.Example), "docs": documented, "defaults": withDefaults}
+	examples := map[string]string{"config init": string(config.Example), "docs": documented, "defaults": withDefaults,
+		"bytes as numbers": one + "    stream_limit: 50000000\n    upload_limit: 65536\n" +
+			"    retention: {max_total_bytes: 500000000000}\n    journal: {enabled: true, max_local_bytes: 1073741824}\n"}
 	for _, name := range []string{"systemd/snapshotd.yaml", "systemd/three-servers.yaml"} {
 		text, err := os.ReadFile("../../deploy/" + name)
 		if err != nil {

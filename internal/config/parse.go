@@ -108,6 +108,7 @@ func (c *checker) where(n *yaml.Node) string {
 var (
 	durationType = reflect.TypeFor[time.Duration]()
 	bytesType    = reflect.TypeFor[Bytes]()
+	rateType     = reflect.TypeFor[Rate]()
 )
 
 // value checks a node against its type. Aliases cannot make it go deeper than the types do.

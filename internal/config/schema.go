@@ -46,6 +46,10 @@ func schemaOf(t reflect.Type, parent, key string) map[string]any {
 		return map[string]any{"type": "string", "description": "a duration: 30s, 10m, 1h30m, 36h, 7d, 2w"}
 	case t == bytesType:
 		return map[string]any{"type": []string{"string", "integer"}, "description": "bytes: 500GB, 200GiB, or a number"}
+	case t == rateType:
+		return map[string]any{
+			"type": []string{"string", "integer"}, "description": "bytes per second: 50MiB, 20MB, or a number",
+		}
 	case t.Kind() == reflect.Struct:
 		return object(t, key)
 	case t.Kind() == reflect.Slice:
