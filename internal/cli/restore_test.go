@@ -220,7 +220,8 @@ func TestRestoreNeedsTheDirectoryAlone(t *testing.T) {
 			t.Errorf("%v: exit code %d: %s%s", args, r.code, r.stdout, r.stderr)
 		}
 	}
-	for _, args := range [][]string{{"list", "--from", from}, {"verify", s.Name, "--from", from}} {
+	for _, args := range [][]string{{"list", "--from", from}, {"verify", s.Name, "--from", from},
+		{"restore", "latest", "--from", from, "--data-dir", target("e"), "--dry-run"}} {
 		if r := run(t.Context(), map[string]string{"SNAPSHOTD_OUTPUT": "json"}, args...); r.code != 0 ||
 			!strings.HasPrefix(r.stdout, "{") {
 			t.Errorf("%v as JSON: exit code %d: %s%s", args, r.code, r.stdout, r.stderr)

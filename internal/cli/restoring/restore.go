@@ -98,7 +98,7 @@ func New(sys command.System, complete cobra.CompletionFunc) *cobra.Command {
 			return opts.past.check(args)
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, "output"); err != nil {
+			if err := flagvalue.FromEnvironment(cmd.Flags(), sys.Getenv, "cluster", "output"); err != nil {
 				return err
 			}
 			opts.at = from.Of(cmd.Flags(), opts.from, opts.keys)
