@@ -37,7 +37,7 @@ func (c *complaints) Handle(err error) {
 func (c *complaints) Println(v ...any) { c.complain(strings.TrimSpace(fmt.Sprintln(v...))) }
 
 func (c *complaints) complain(what string) {
-	if c.isNew(what) {
+	if what = withoutSecrets(what); c.isNew(what) {
 		c.log.Warn("telemetry was not delivered", "error", what)
 	}
 }

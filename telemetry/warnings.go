@@ -21,8 +21,15 @@ func (h warnings) Enabled(ctx context.Context, level slog.Level) bool {
 
 // Handle implements [slog.Handler].
 func (h warnings) Handle(ctx context.Context, r slog.Record) error {
-	r.Level = max(r.Level, slog.LevelWarn)
-	return h.Handler.Handle(ctx, r)
+	plain := slog.NewRecord(r.Time, max(r.Level, slog.LevelWarn), r.Message, r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		if text := a.Value.String(); withoutSecrets(text) != text {
+			a.Value = slog.StringValue(withoutSecrets(text))
+		}
+		plain.AddAttrs(a)
+		return true
+	})
+	return h.Handler.Handle(ctx, plain)
 }
 
 // WithAttrs implements [slog.Handler].
