@@ -201,6 +201,16 @@ func TestReconcileFails(t *testing.T) {
 	}
 }
 
+func TestAWrongFieldHasTheNameOfItsFlag(t *testing.T) {
+	env := serve(t, &fake{reconcile: func(context.Context, *snapshotdv1.ReconcileRequest) (*snapshotdv1.ReconcileResponse, error) {
+		return nil, wire.Status(snapshot.Invalid("retire_nodes", "%q is this replica's own", "n1"), "default", nil).Err()
+	}})
+	r := run(t.Context(), env, "reconcile", "--retire-node", "n1")
+	if want := "error: --retire-node: \"n1\" is this replica's own\n"; r.code != 2 || r.stderr != want {
+		t.Errorf("exit code %d: %s, want %s", r.code, r.stderr, want)
+	}
+}
+
 // The results of clusters that were reconciled are shown beside the errors of those that failed, as a whole or in part.
 func TestReconcileOfSeveralClusters(t *testing.T) {
 	report := func(cluster, backend string, err error) *snapshotdv1.BackendReconciliation {
@@ -499,6 +509,25 @@ func TestTimeout(t *testing.T) {
 	r := run(t.Context(), env, "list", "--timeout", "1ms")
 	if want := "did not answer within 1ms (--timeout)"; r.code != 1 || !strings.Contains(r.stderr, want) {
 		t.Errorf("exit code %d, want 1; %s, want %s", r.code, r.stderr, want)
+	}
+}
+
+// A deadline that something between here and the service has set is not that of the flag.
+func TestTimeoutThatNobodyAskedFor(t *testing.T) {
+	late := func() error { return status.Error(codes.DeadlineExceeded, "upstream request timeout") }
+	env := serve(t, &fake{
+		list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) { return nil, late() },
+		watch: func(_ *snapshotdv1.WatchRequest, s grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error {
+			if err := s.Send(&snapshotdv1.WatchResponse{Type: snapshotdv1.WatchResponse_TYPE_POSITION}); err != nil {
+				return err
+			}
+			return late()
+		},
+	})
+	for _, verb := range []string{"list", "watch"} {
+		if r := run(t.Context(), env, verb); r.code != 1 || r.stderr != "error: upstream request timeout\n" {
+			t.Errorf("%s: exit code %d: %s", verb, r.code, r.stderr)
+		}
 	}
 }
 

@@ -79,7 +79,8 @@ func runWatch(ctx context.Context, sys System, opts watchOptions, c *client.Clie
 	for {
 		err := w.follow(ctx, c, func() { failed = 0 })
 		// The service sees the deadline, too, and may be the first to.
-		late := errors.Is(ctx.Err(), context.DeadlineExceeded) || exit.Status(err) == codes.DeadlineExceeded
+		late := errors.Is(ctx.Err(), context.DeadlineExceeded) ||
+			exit.Status(err) == codes.DeadlineExceeded && opts.client.Timeout > 0
 		if w.began && late {
 			return exit.Failed(fmt.Errorf("the watch has ended: its time is over (--timeout %v)", opts.client.Timeout))
 		}

@@ -23,7 +23,7 @@ func (c *Client) Explain(err error) error {
 	switch {
 	case err == nil || !ok:
 		return err
-	case st.Code() == codes.DeadlineExceeded: // seen first by either side
+	case st.Code() == codes.DeadlineExceeded && c.options.Timeout > 0: // seen first by either side
 		return fmt.Errorf("the service at %s did not answer within %v (--timeout)", c.addr, c.options.Timeout)
 	case wire.DetailsOf(err).Reason != "":
 		return err

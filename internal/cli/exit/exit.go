@@ -179,6 +179,10 @@ func flagOfField(field string) string {
 		return "--backend"
 	case "states":
 		return "--state"
+	case "level":
+		return "--level"
+	case "retire_nodes":
+		return "--retire-node"
 	case "create_time_from":
 		return "--since"
 	case "create_time_until":
