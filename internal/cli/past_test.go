@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,6 +61,12 @@ func TestRestoreOfARevisionByItsPlan(t *testing.T) {
 	} {
 		if plan.code != 0 || !strings.Contains(plan.stdout, want) {
 			t.Errorf("exit code %d, no %q in\n%s%s", plan.code, want, plan.stdout, plan.stderr)
+		}
+	}
+	first := run(t.Context(), nil, append(slices.Clone(args[:len(args)-4]), "--revision", "1", "--dry-run")...)
+	for _, want := range []string{"revision   1, no keys; ", "leases     none of that revision; "} {
+		if first.code != 0 || !strings.Contains(first.stdout, want) {
+			t.Errorf("exit code %d, no %q in\n%s%s", first.code, want, first.stdout, first.stderr)
 		}
 	}
 	by := run(t.Context(), nil, "restore", "--at", "2026-07-02", "--from", "file://"+dir, "--data-dir", target, "--dry-run")

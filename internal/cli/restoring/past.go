@@ -120,10 +120,12 @@ func (o *pastOptions) table(w io.Writer, res restore.Result) {
 		return
 	}
 	fmt.Fprintf(w, "revision   %d, %s keys; %s newer records are left out\n",
-		p.Revision, output.Number(p.TotalKeys), output.Number(p.Newer))
-	fmt.Fprintf(w, "leases     %s of that revision, each with its whole time to live; "+
-		"%s without keys at that revision are left out\n",
-		output.Number(int64(len(p.Leases)-len(p.Ended))), output.Number(p.Dropped))
+		p.Revision, output.Count(p.TotalKeys), output.Count(p.Newer))
+	leases := "none of that revision"
+	if n := len(p.Leases) - len(p.Ended); n > 0 {
+		leases = fmt.Sprintf("%d of that revision, each with its whole time to live", n)
+	}
+	fmt.Fprintf(w, "leases     %s; %s without keys at that revision are left out\n", leases, output.Count(p.Dropped))
 	o.endedTable(w, p)
 	fmt.Fprintln(w, "not given  users, roles and alarms are those of the snapshot: etcd keeps no history of them")
 }
