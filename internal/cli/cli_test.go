@@ -203,6 +203,7 @@ func TestUsage(t *testing.T) {
 		{args: []string{"save", "--label", "x=1", "--label", "x=2"}, want: `error: --label: "x" is given as "1" and as "2"`},
 		{args: []string{"list", "-o", "xml"}, want: `error: --output: "xml" is not one of table, wide, json and yaml`},
 		{args: []string{"list", "--timeout", "soon"}, want: `error: --timeout: "soon" is no duration`},
+		{args: []string{"list", "--timeout", "-1s"}, want: "error: --timeout: -1s is negative; leave it out to wait without"},
 		{args: []string{"list", "--limit", "few"}, want: `error: --limit: "few" is no whole number`},
 		{args: []string{"prune", "--dry-run=perhaps"}, want: `error: --dry-run: "perhaps" is neither true nor false`},
 		{args: []string{"list", "--state", "gone"}, want: `error: --state: "gone" is not one of saving, ready,`},

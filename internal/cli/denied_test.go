@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,6 +42,15 @@ func TestFilesOfAnotherUser(t *testing.T) {
 	if err := os.Chown(mine, 65534, 65534); err != nil {
 		t.Fatal(err)
 	}
+	socket := filepath.Join(dir, "socket")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	if err := os.Chmod(socket, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	of := func(path, mode string) string {
 		return "this program runs as nobody (uid 65534), and " + path + " belongs to root (uid 0) with mode " + mode +
 			": run it as root (uid 0), or give access to nobody (uid 65534) with chown or chmod"
@@ -60,7 +70,9 @@ func TestFilesOfAnotherUser(t *testing.T) {
 		"a public key":         {[]string{"verify", "x", "--from", "file://" + closed, "--signing-public-key-file", secret}, key},
 		"a backend":            {[]string{"list", "--from", "file://" + closed}, directory},
 		"what is restored":     {[]string{"restore", "latest", "--from", "file://" + closed, "--data-dir", target}, of(target, "drwxr-xr-x")},
-		"a program":            {[]string{"install", filepath.Join(target, "snapshotd")}, of(target, "drwxr-xr-x")},
+		"a socket": {[]string{"list", "--addr", "unix://" + socket},
+			"permission denied; a socket is for the user of the service"},
+		"a program": {[]string{"install", filepath.Join(target, "snapshotd")}, of(target, "drwxr-xr-x")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cmd := exec.Command(program, tc.args...)

@@ -74,7 +74,8 @@ func TestATokenComesFromAPluginAsKubectlHasThem(t *testing.T) {
 			t.Errorf("%s: %+v", args, r)
 		}
 	}
-	if r := run(t.Context(), env, "whoami", "--exec-plugin", "/does/not/exist"); r.code != 1 {
+	if r := run(t.Context(), env, "whoami", "--exec-plugin", "/does/not/exist"); r.code != 1 ||
+		!strings.HasPrefix(r.stderr, "error: run /does/not/exist for a credential: ") {
 		t.Errorf("a plugin that is not there: %+v", r)
 	}
 }
@@ -163,6 +164,10 @@ func TestCommandsReachASocket(t *testing.T) {
 	r := run(t.Context(), nil, "whoami", "--addr", "unix://"+path, "--token-file", token)
 	if r.code != 0 || len(k.headers) != 1 {
 		t.Errorf("with a token: %+v, and the service got %q", r, k.headers)
+	}
+	r = run(t.Context(), nil, "whoami", "--addr", "unix://"+path+"x")
+	if r.code != 1 || !strings.Contains(r.stderr, `there is no such socket; is "snapshotd serve" running there`) {
+		t.Errorf("a socket that is not there: %+v", r)
 	}
 	for _, args := range [][]string{
 		{"--addr", "unix://" + path, "--tls"}, {"--addr", "unix:" + path}, {"--addr", "unix://host/x"}, {"--addr", path},

@@ -94,6 +94,9 @@ type Client struct {
 
 // Dial makes a connection for a program of this version. Nothing is sent before the first call.
 func Dial(o *Options, version string) (*Client, error) {
+	if o.Timeout < 0 {
+		return nil, exit.Usagef("--timeout: %v is negative; leave it out to wait without an end", o.Timeout)
+	}
 	p := &plugin{command: o.plugin, args: o.args}
 	addr, creds, err := o.target(p)
 	if err != nil {

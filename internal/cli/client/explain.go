@@ -33,14 +33,20 @@ func (c *Client) Explain(err error) error {
 		return fmt.Errorf("reach the service at %s: %s", c.addr, c.options.cause(st.Message()))
 	case codes.Unimplemented:
 		return fmt.Errorf("the server at %s is no snapshotd, or an older one: %s", c.addr, st.Message())
-	default:
-		return err
 	}
+	if _, cause, ours := strings.Cut(st.Message(), "per-RPC creds failed due to error: "); ours {
+		return errors.New(cause) // of the token or the plugin, before anything was sent
+	}
+	return err
 }
 
 // causes are parts of gRPC's reports that have one cause each, and ways to solve it.
 var causes = []struct{ report, cause string }{
 	{"connection refused", `connection refused; is "snapshotd serve" running there? (--addr sets another address)`},
+	{"connect: no such file or directory",
+		`there is no such socket; is "snapshotd serve" running there, with this listen_grpc? (--addr sets another address)`},
+	{"connect: permission denied",
+		"permission denied; a socket is for the user of the service, and with ?mode=0660 in its listen_grpc for its group"},
 	{"error reading from server",
 		"the connection broke off before the answer; the request may have been carried out (list shows it)"},
 	{"produced zero addresses", noSuchHost},
