@@ -92,7 +92,7 @@ func TestStatusPrintsCommandsThatCanBePasted(t *testing.T) {
 		"one of several": {two, []string{"--cluster", "prod"},
 			[]string{"save --cluster prod", "list --from s3://b --cluster prod", "list --from s3://b --prefix '' --cluster prod"}},
 		"the default one of several": {two, []string{"--cluster", "default"},
-			[]string{"save --cluster default", "list --from s3://b", "list --from s3://b --prefix '' --cluster default"}},
+			[]string{"save --cluster default", "list --from s3://b --cluster default", "list --from s3://b --prefix '' --cluster default"}},
 		"another service": {one, []string{"--plaintext", "--timeout", "1m"},
 			[]string{"save --addr ADDR --plaintext", "list --from s3://b --cluster prod", "list --from s3://b --prefix '' --cluster prod"}},
 	} {

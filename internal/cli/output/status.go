@@ -150,11 +150,11 @@ func findings(w io.Writer, c *snapshotdv1.Cluster, reach Reach) {
 }
 
 // command returns a command that helps a cluster. Those with --from ask no service, and look for the cluster's name
-// there.
+// there, or else for that of the variable.
 func (r Reach) command(args []string, cluster string) []string {
 	words := append([]string{"snapshotd"}, args...)
 	if slices.Contains(args, "--from") {
-		if cluster != config.DefaultClusterName || slices.Contains(args, "--prefix") {
+		if r.Cluster || cluster != config.DefaultClusterName || slices.Contains(args, "--prefix") {
 			words = append(words, "--cluster", cluster)
 		}
 		return words
