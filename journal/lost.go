@@ -3,7 +3,6 @@ package journal
 import (
 	"cmp"
 	"context"
-	"slices"
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/backoff"
@@ -145,13 +144,10 @@ func lostOf(t segment.Timeline, gap *local.Loss) snapshot.JournalBreak {
 	return b
 }
 
-// revisions are consecutive.
-type revisions struct{ first, last int64 }
-
 // held is the revisions of a timeline that are somewhere.
 type held struct {
-	all    []revisions // on the backends and this disk, in ascending order
-	stored int64       // the first one on a backend; 0 when there is none
+	all    []segment.Range // on the backends and this disk
+	stored int64           // the first one on a backend; 0 when there is none
 }
 
 // held returns the revisions of a timeline that all backends together and this disk have.
@@ -164,7 +160,7 @@ func (j *Journal) held(ctx context.Context, t segment.Timeline) (h held, err err
 				if err != nil {
 					return h, err
 				}
-				h.all = append(h.all, revisions{item.First, item.Last})
+				h.all = append(h.all, segment.Range{First: item.First, Last: item.Last})
 				if h.stored == 0 || item.First < h.stored {
 					h.stored = item.First
 				}
@@ -174,11 +170,10 @@ func (j *Journal) held(ctx context.Context, t segment.Timeline) (h held, err err
 	parts, _ := j.log.Sealed()
 	for i := range parts {
 		if p := &parts[i].Header; p.Timeline == t {
-			h.all = append(h.all, revisions{p.First, p.Last})
+			h.all = append(h.all, segment.Range{First: p.First, Last: p.Last})
 		}
 	}
-	slices.SortFunc(h.all,
-		func(a, b revisions) int { return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(a.last, b.last)) })
+	h.all = segment.Union(h.all)
 	return h, nil
 }
 
@@ -191,7 +186,7 @@ func (h *held) goneOf(l *local.Loss) []local.Loss {
 		return nil
 	case l.First > 0:
 		return gapsOf(h.all, l.First, l.Last)
-	case len(h.all) == 0 || h.all[0].first > l.Last:
+	case len(h.all) == 0 || h.all[0].First > l.Last:
 		return []local.Loss{*l}
 	}
 	gaps := gapsOf(h.all, 0, l.Last)
@@ -204,26 +199,13 @@ func (h *held) goneOf(l *local.Loss) []local.Loss {
 // gapsOf returns the gaps from first to last in the revisions that are held; without any that are held, all is one gap.
 // A bound of 0 is not known. Without first, only the last gap is returned: the others are older. Without last, only the
 // first gap is, and none behind the newest revision that is held, where the journal goes on.
-func gapsOf(held []revisions, first, last int64) (gaps []local.Loss) {
+func gapsOf(held []segment.Range, first, last int64) (gaps []local.Loss) {
 	if len(held) == 0 {
 		return []local.Loss{{First: first, Last: last}}
 	}
-	end := held[0].first - 1
-	if first > 0 {
-		end = min(end, first-1)
-	}
-	for _, h := range held {
-		from, to := max(end+1, first), h.first-1
-		if last > 0 {
-			to = min(to, last)
-		}
-		if from <= to {
-			gaps = append(gaps, local.Loss{First: from, Last: to})
-		}
-		end = max(end, h.last)
-	}
-	if end < last {
-		gaps = append(gaps, local.Loss{First: max(end+1, first), Last: last})
+	all := segment.Range{First: cmp.Or(first, held[0].First), Last: cmp.Or(last, held[len(held)-1].Last)}
+	for _, g := range segment.Without([]segment.Range{all}, held) {
+		gaps = append(gaps, local.Loss{First: g.First, Last: g.Last})
 	}
 	switch {
 	case len(gaps) > 1 && first == 0:

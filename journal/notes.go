@@ -101,15 +101,13 @@ func (s *Shown) filled(b *snapshot.JournalBreak) bool {
 
 // covered reports whether segments have all revisions that were missing.
 func covered(all []segments.Ref, b *snapshot.JournalBreak) bool {
-	all = slices.DeleteFunc(slices.Clone(all), func(r segments.Ref) bool { return string(r.Timeline) != b.Timeline })
-	slices.SortFunc(all, func(a, b segments.Ref) int { return cmp.Compare(a.First, b.First) })
-	next := b.After + 1
+	var held []segment.Range
 	for _, r := range all {
-		if r.First <= next {
-			next = max(next, r.Last+1)
+		if string(r.Timeline) == b.Timeline {
+			held = append(held, segment.Range{First: r.First, Last: r.Last})
 		}
 	}
-	return next >= b.Before
+	return segment.Within(segment.Range{First: b.After + 1, Last: b.Before - 1}, segment.Union(held))
 }
 
 // outside reports whether the journal begins behind a break.

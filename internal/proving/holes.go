@@ -86,9 +86,8 @@ func (p *Prover) judge(ctx context.Context, j *plan.Journal, records []*snapshot
 			p.holes[rec.Name] = h
 			continue
 		}
-		p.cfg.Logger.ErrorContext(ctx, "journal lacks revisions on all backends", "timeline", t.Name, "first", gap.From,
-			"last", gap.To,
-			"base", base.Name, "snapshot", rec.Name)
+		p.cfg.Logger.ErrorContext(ctx, "journal lacks revisions on all backends", "timeline", t.Name, "first", gap.First,
+			"last", gap.Last, "base", base.Name, "snapshot", rec.Name)
 		errs = append(errs, p.record(ctx, rec, p.lost(t, gap, base, now)))
 	}
 	return errors.Join(errs...)

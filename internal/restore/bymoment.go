@@ -53,7 +53,7 @@ func (l *lookback) byJournal(ctx context.Context) error {
 func awayBehind(m *plan.Moment, skipped []error) (all []error) {
 	for _, err := range skipped {
 		lost, is := errors.AsType[*plan.Lost](err)
-		if !is || m != nil && lost.Timeline == m.Timeline.Name && lost.To <= m.Revision {
+		if !is || m != nil && lost.Timeline == m.Timeline.Name && lost.Last <= m.Revision {
 			continue
 		}
 		for _, cause := range lost.Causes {

@@ -69,15 +69,15 @@ func (g *gapped) lose(t *testing.T, i int) {
 			return content[:len(content)/2]
 		})
 	}
-	if n := len(g.gaps) - 1; n >= 0 && g.gaps[n].To == h.First-1 {
-		g.gaps[n].To = h.Last
+	if n := len(g.gaps) - 1; n >= 0 && g.gaps[n].Last == h.First-1 {
+		g.gaps[n].Last = h.Last
 		return
 	}
-	g.gaps = append(g.gaps, journalplan.Gap{From: h.First, To: h.Last})
+	g.gaps = append(g.gaps, journalplan.Gap{First: h.First, Last: h.Last})
 }
 
 func (g *gapped) isLost(revision int64) bool {
-	return slices.ContainsFunc(g.gaps, func(gap journalplan.Gap) bool { return gap.From <= revision && revision <= gap.To })
+	return slices.ContainsFunc(g.gaps, func(gap journalplan.Gap) bool { return gap.First <= revision && revision <= gap.Last })
 }
 
 // lastKnown returns the revision of the last change of a key, up to another one, that is not in a gap; that of the
@@ -129,7 +129,7 @@ func (g *gapped) compareCrossed(t *testing.T, e *embedded.Etcd, revision int64) 
 	if stale == 0 || stale == len(all) {
 		t.Errorf("revision %d: %d of %d keys were changed in a gap last: nothing is shown", revision, stale, len(all))
 	}
-	if last := g.gaps[len(g.gaps)-1].To; e.Revision() != revision || moment.Hash.CompactRevision != last+1 {
+	if last := g.gaps[len(g.gaps)-1].Last; e.Revision() != revision || moment.Hash.CompactRevision != last+1 {
 		t.Errorf("it begins with revision %d, compacted up to %d, want %d and %d", e.Revision(), moment.Hash.CompactRevision, revision, last+1)
 	}
 }
@@ -172,14 +172,14 @@ func (g *gapped) check(t *testing.T, c restore.Choice, revision int64) {
 		t.Fatalf("it says that it has crossed %+v, and not %v", crossed, g.gaps)
 	}
 	for i, gap := range crossed.Gaps {
-		if gap.Gap != g.gaps[i] || !gap.Since.Equal(g.times[gap.From-1]) || !gap.Until.Equal(g.times[gap.To+1]) {
+		if gap.Gap != g.gaps[i] || !gap.Since.Equal(g.times[gap.First-1]) || !gap.Until.Equal(g.times[gap.Last+1]) {
 			t.Errorf("it says that it has crossed %+v, and not %+v", gap, g.gaps[i])
 		}
 	}
 	written := map[string]bool{}
 	for at, keys := range g.written {
 		for _, key := range keys {
-			if at > g.gaps[0].To && at <= revision && !g.isLost(at) {
+			if at > g.gaps[0].Last && at <= revision && !g.isLost(at) {
 				written[key] = true
 			}
 		}
@@ -269,13 +269,13 @@ func TestASnapshotInTheGapIsABase(t *testing.T) {
 			g.seal(t)
 		}
 		g.lose(t, 10)
-		if g.bases[1] <= inside || g.bases[1] >= g.gaps[0].To {
+		if g.bases[1] <= inside || g.bases[1] >= g.gaps[0].Last {
 			t.Fatalf("the snapshot of revision %d is not in the gap %v", g.bases[1], g.gaps)
 		}
 		base := g.names[0]
 		if !compacted {
 			// What the snapshot has is not lost.
-			base, g.gaps[0].From = g.names[1], g.bases[1]+1
+			base, g.gaps[0].First = g.names[1], g.bases[1]+1
 		}
 		revision := g.sealed[12].Last
 		e, res := started(t, options(t, restore.Choice{Revision: revision, CrossGaps: true}, g.backends[0], g.backends[1]))
@@ -344,7 +344,7 @@ func TestAGapIsNotCrossed(t *testing.T) {
 	behind := g.sealed[4].Last
 	refused := func(what string, c restore.Choice, err error, parts ...string) {
 		t.Helper()
-		for _, part := range append(parts, fmt.Sprintf("%d is the newest revision before the gap", gap.From-1)) {
+		for _, part := range append(parts, fmt.Sprintf("%d is the newest revision before the gap", gap.First-1)) {
 			if err == nil || !strings.Contains(err.Error(), part) {
 				t.Errorf("%s: %+v: %v does not say %q", what, c, err, part)
 			}
@@ -354,7 +354,7 @@ func TestAGapIsNotCrossed(t *testing.T) {
 	_, err := g.plan(t, c)
 	refused("not told to", c, err, gap.String(), "--cross-gaps leads over it, to a state that the cluster never had")
 
-	c.CrossGaps, c.Revision = true, gap.From+2
+	c.CrossGaps, c.Revision = true, gap.First+2
 	_, err = g.plan(t, c)
 	refused("a revision that is lost", c, err, string(journalplan.RefusedInside))
 
@@ -371,10 +371,10 @@ func TestAGapIsNotCrossed(t *testing.T) {
 
 	// Behind the gap is the journal of another etcd.
 	other := newGapped(t, 135)
-	from := slices.IndexFunc(other.sealed, func(h segment.Header) bool { return h.First > gap.From })
+	from := slices.IndexFunc(other.sealed, func(h segment.Header) bool { return h.First > gap.First })
 	for i, b := range g.backends {
 		for _, key := range b.Keys() {
-			if strings.Contains(key, "/journal/") && isBehind(g, key, gap.From) {
+			if strings.Contains(key, "/journal/") && isBehind(g, key, gap.First) {
 				b.Remove(key)
 			}
 		}

@@ -47,7 +47,8 @@ func (r *Replayed) Others() []plan.Gap {
 		return r.Gaps
 	}
 	return slices.DeleteFunc(slices.Clone(r.Gaps), func(g plan.Gap) bool {
-		return slices.ContainsFunc(r.Crossed.Gaps, func(c plan.Crossing) bool { return c.From <= g.To && g.From <= c.To })
+		return slices.ContainsFunc(r.Crossed.Gaps,
+			func(c plan.Crossing) bool { return c.First <= g.Last && g.First <= c.Last })
 	})
 }
 
@@ -231,10 +232,10 @@ func (l *lookback) notBased(ctx context.Context, t *plan.Timeline, revision int6
 // around names the ways out of a gap: the newest revision before it, the first one behind it that a snapshot has, and
 // whether it can be crossed.
 func (l *lookback) around(ctx context.Context, t *plan.Timeline, lost *plan.Lost) string {
-	near := fmt.Sprintf("%d is the newest revision before the gap", lost.From-1)
+	near := fmt.Sprintf("%d is the newest revision before the gap", lost.First-1)
 	above := int64(0)
 	for _, h := range l.survey(ctx) {
-		if t.HistoryOf(h.cluster, h.created) && h.newest >= lost.To && (above == 0 || h.newest < above) {
+		if t.HistoryOf(h.cluster, h.created) && h.newest >= lost.Last && (above == 0 || h.newest < above) {
 			above = h.newest
 		}
 	}

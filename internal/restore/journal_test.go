@@ -290,7 +290,7 @@ func TestTimeInAHoleStopsBeforeIt(t *testing.T) {
 	at := f.times[second.First+3]
 	res := f.run(t, restore.Choice{At: at}, second.First-1)
 	m := res.Replayed.Moment
-	if m.Gap == nil || m.Gap.From != second.First || m.Gap.To != second.Last || m.Upper != 0 {
+	if m.Gap == nil || m.Gap.First != second.First || m.Gap.Last != second.Last || m.Upper != 0 {
 		t.Errorf("the time is %+v", m)
 	}
 	if len(res.Replayed.Gaps) != 1 || res.Replayed.Gaps[0] != *m.Gap {
@@ -333,7 +333,7 @@ func TestASegmentThatCannotBeReadForATimeIsNamed(t *testing.T) {
 	if err != nil || res.Replayed.Revision != before || len(res.Skipped) != 1 || !strings.Contains(fmt.Sprint(res.Skipped), last.Name()) {
 		t.Fatalf("a damaged end: %+v, left out: %v, %v", res.Replayed, res.Skipped, err)
 	}
-	if g := res.Replayed.Moment.Gap; g == nil || g.From != last.First || g.To != last.Last {
+	if g := res.Replayed.Moment.Gap; g == nil || g.First != last.First || g.Last != last.Last {
 		t.Errorf("a damaged end: %v are said to be lost", g)
 	}
 }

@@ -125,7 +125,7 @@ func (r *replay) replay(ctx context.Context) (err error) {
 	r.walk.Target = &target{db}
 	if r.cross {
 		r.walk.Oldest = r.oldest
-		r.walk.Cross = func(g plan.Gap) error { db.Cross(g.From, g.To); return nil }
+		r.walk.Cross = func(g plan.Gap) error { db.Cross(g.First, g.Last); return nil }
 	}
 	if err := r.walk.Run(ctx); err != nil {
 		return err
@@ -161,7 +161,7 @@ func (r *replay) mend(db *datadir.Replay) error {
 		return differs(err)
 	}
 	r.Crossed = &Crossed{Gaps: r.walk.Crossed, Written: found.Written, Changed: found.Changed}
-	r.compactedBehind = r.walk.Crossed[len(r.walk.Crossed)-1].To + 1
+	r.compactedBehind = r.walk.Crossed[len(r.walk.Crossed)-1].Last + 1
 	return nil
 }
 

@@ -39,10 +39,8 @@ func (l *Loss) String() string {
 		return fmt.Sprintf("revisions up to %d", l.Last)
 	case l.Last == 0:
 		return fmt.Sprintf("revisions from %d on", l.First)
-	case l.First == l.Last:
-		return fmt.Sprintf("revision %d", l.First)
 	}
-	return fmt.Sprintf("revisions %d to %d", l.First, l.Last)
+	return segment.Range{First: l.First, Last: l.Last}.String()
 }
 
 // surveyed is the rest of the parts in a directory.

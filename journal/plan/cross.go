@@ -75,19 +75,19 @@ func (w *Walk) beginCrossing(lost *Lost) bool {
 		lost.Refused = RefusedUnread
 	case slices.ContainsFunc(lost.Causes, untrusted):
 		lost.Refused = RefusedUntrusted
-	case lost.To >= w.To:
+	case lost.Last >= w.To:
 		lost.Refused = RefusedInside
 	case w.chain == nil:
 		lost.Refused = RefusedUnknown
 	}
 	if w.gap != nil { // the segment behind the gap is lost, too
-		lost.From, lost.Causes = w.gap.From, append(slices.Clone(w.gap.Causes), lost.Causes...)
+		lost.First, lost.Causes = w.gap.First, append(slices.Clone(w.gap.Causes), lost.Causes...)
 	}
 	if lost.Refused != "" {
 		return false
 	}
 	w.gap = &Crossing{Gap: lost.Gap, Since: w.arrived, Causes: lost.Causes}
-	w.After = lost.To
+	w.After = lost.Last
 	return true
 }
 

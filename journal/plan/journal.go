@@ -3,7 +3,6 @@ package plan
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -22,7 +21,8 @@ type Timeline struct {
 	Name segment.Timeline
 	End  time.Time // when the next one of any history began; zero for the last one
 
-	spans []*span // in ascending order of the first revision
+	spans []*span         // in ascending order of the first revision
+	held  []segment.Range // revisions of the spans
 }
 
 // span is a run of consecutive revisions, and the segments that hold exactly it.
@@ -38,15 +38,7 @@ type segmentCopy struct {
 }
 
 // Gap is a hole in a timeline: revisions that no segment holds.
-type Gap struct{ From, To int64 }
-
-// String returns the revisions.
-func (g Gap) String() string {
-	if g.From == g.To {
-		return fmt.Sprintf("revision %d", g.From)
-	}
-	return fmt.Sprintf("revisions %d to %d", g.From, g.To)
-}
+type Gap = segment.Range
 
 // Load lists the journal on some backends.
 func Load(ctx context.Context, places []*segments.Segments) *Journal {
@@ -100,9 +92,11 @@ func (b *builder) add(c segmentCopy) {
 
 func (b *builder) timeline() *Timeline {
 	t := &Timeline{Name: b.name}
+	held := make([]segment.Range, 0, len(b.spans))
 	for _, s := range b.spans {
-		t.spans = append(t.spans, s)
+		t.spans, held = append(t.spans, s), append(held, segment.Range{First: s.first, Last: s.last})
 	}
+	t.held = segment.Union(held)
 	slices.SortFunc(t.spans, func(a, b *span) int {
 		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(b.last, a.last))
 	})
@@ -132,16 +126,10 @@ func (t *Timeline) OfRestored(ctx context.Context) bool {
 }
 
 // First returns the lowest revision of the timeline.
-func (t *Timeline) First() int64 { return t.spans[0].first }
+func (t *Timeline) First() int64 { return t.held[0].First }
 
 // Last returns the highest revision of the timeline.
-func (t *Timeline) Last() int64 {
-	last := int64(0)
-	for _, s := range t.spans {
-		last = max(last, s.last)
-	}
-	return last
-}
+func (t *Timeline) Last() int64 { return t.held[len(t.held)-1].Last }
 
 // HistoryOf reports whether a snapshot of an etcd cluster, whose id is in hex as records have it, can be of the
 // timeline's history. When it was taken, the journal of this history had begun, and that of the next one had not. A
@@ -158,28 +146,16 @@ func (t *Timeline) Leads(etcdCluster string, taken time.Time, revision int64) bo
 
 // Gaps returns the holes between the first and the last revision.
 func (t *Timeline) Gaps() []Gap {
-	var gaps []Gap
-	end := t.First() - 1
-	for _, s := range t.spans {
-		if s.first > end+1 {
-			gaps = append(gaps, Gap{end + 1, s.first - 1})
-		}
-		end = max(end, s.last)
-	}
-	return gaps
+	return segment.Without([]segment.Range{{First: t.First(), Last: t.Last()}}, t.held)
 }
 
 // Hole returns the first hole after a revision up to another one, by the listing alone; nil when segments lead there.
 func (t *Timeline) Hole(after, to int64) *Gap {
-	c := cursor{spans: t.spans}
-	for pos := after; pos < to; {
-		next := c.best(pos)
-		if next == nil {
-			return &Gap{pos + 1, min(to, c.resumes()-1)}
-		}
-		pos = next.last
+	gaps := segment.Without([]segment.Range{{First: after + 1, Last: to}}, t.held)
+	if len(gaps) == 0 {
+		return nil
 	}
-	return nil
+	return &gaps[0]
 }
 
 // cursor goes through spans in the order of revisions.

@@ -72,7 +72,7 @@ func (s *search) moment(ctx context.Context, at time.Time) (*Moment, error) {
 		if failed := (*unreadable)(nil); errors.As(err, &failed) {
 			s.dropped[failed.span] = true // others may hold its revisions
 			s.skipped = append(s.skipped, &Lost{
-				Gap: Gap{failed.first, failed.last}, Timeline: s.timeline.Name, Causes: failed.causes,
+				Gap: Gap{First: failed.first, Last: failed.last}, Timeline: s.timeline.Name, Causes: failed.causes,
 			})
 			continue
 		}
@@ -166,7 +166,7 @@ func (s *search) gap(revision int64, next []*span) *Gap {
 	if end <= revision {
 		return nil
 	}
-	return &Gap{revision + 1, end}
+	return &Gap{First: revision + 1, Last: end}
 }
 
 // find reads a segment, and notes its proofs in the moment.

@@ -190,7 +190,7 @@ func TestBadSegmentIsMadeUpForByAnotherLevelOrBackend(t *testing.T) {
 	// The same without the second backend is lost exactly from the first revision that nobody has.
 	_, err = walk(t, load(t, one), base(10, "a"), 60)
 	lost := (*plan.Lost)(nil)
-	if !errors.As(err, &lost) || lost.Gap != (plan.Gap{From: 41, To: 50}) || len(lost.Causes) != 1 {
+	if !errors.As(err, &lost) || lost.Gap != (plan.Gap{First: 41, Last: 50}) || len(lost.Causes) != 1 {
 		t.Errorf("%v", err)
 	}
 }
@@ -223,13 +223,13 @@ func TestAGapIsCrossedWithinOneHistoryAlone(t *testing.T) {
 		gaps    []plan.Gap
 		refused plan.Refusal
 	}{
-		"a segment is missing": {after: 5, to: 50, gaps: []plan.Gap{{From: 11, To: 20}}},
-		"two gaps":             {place: func(t *testing.T, p *place) { p.remove(t, 31, 40) }, after: 5, to: 50, gaps: []plan.Gap{{From: 11, To: 20}, {From: 31, To: 40}}},
+		"a segment is missing": {after: 5, to: 50, gaps: []plan.Gap{{First: 11, Last: 20}}},
+		"two gaps":             {place: func(t *testing.T, p *place) { p.remove(t, 31, 40) }, after: 5, to: 50, gaps: []plan.Gap{{First: 11, Last: 20}, {First: 31, Last: 40}}},
 		"a damaged one follows": {
-			place: func(_ *testing.T, p *place) { p.spoil(21, 30) }, after: 5, to: 50, gaps: []plan.Gap{{From: 11, To: 30}},
+			place: func(_ *testing.T, p *place) { p.spoil(21, 30) }, after: 5, to: 50, gaps: []plan.Gap{{First: 11, Last: 30}},
 		},
-		"the target is at its beginning": {after: 10, to: 50, gaps: []plan.Gap{{From: 11, To: 20}}},
-		"the target is in the gap":       {after: 15, to: 50, gaps: []plan.Gap{{From: 16, To: 20}}},
+		"the target is at its beginning": {after: 10, to: 50, gaps: []plan.Gap{{First: 11, Last: 20}}},
+		"the target is in the gap":       {after: 15, to: 50, gaps: []plan.Gap{{First: 16, Last: 20}}},
 		"it is compacted there":          {after: 15, oldest: 14, to: 50, refused: plan.RefusedUnknown},
 		"the revision is lost":           {after: 5, to: 15, refused: plan.RefusedInside},
 		"all behind it is damaged": {
@@ -246,7 +246,7 @@ func TestAGapIsCrossedWithinOneHistoryAlone(t *testing.T) {
 		"the journal knew of the gap": {place: func(t *testing.T, p *place) {
 			p.remove(t, 21, 30)
 			p.putBehind(t, 21, 30, 10, "a")
-		}, after: 5, to: 30, gaps: []plan.Gap{{From: 11, To: 20}}},
+		}, after: 5, to: 30, gaps: []plan.Gap{{First: 11, Last: 20}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlace("one")
@@ -264,7 +264,7 @@ func TestAGapIsCrossedWithinOneHistoryAlone(t *testing.T) {
 				Timeline: load(t, p).Timelines[0], After: tc.after, To: tc.to, Oldest: tc.oldest, Dir: t.TempDir(), Target: f,
 				Fact: func(segment.Entry) {},
 				Cross: func(g plan.Gap) error {
-					if before = append(before, g); f.has[len(f.has)-1] >= g.From {
+					if before = append(before, g); f.has[len(f.has)-1] >= g.First {
 						t.Errorf("the gap %v is told when the target has %v", g, f.has)
 					}
 					return nil
@@ -272,7 +272,7 @@ func TestAGapIsCrossedWithinOneHistoryAlone(t *testing.T) {
 			}
 			err := w.Run(t.Context())
 			if lost := (*plan.Lost)(nil); tc.refused != "" {
-				if !errors.As(err, &lost) || lost.Refused != tc.refused || lost.From != 11 && lost.From != tc.after+1 && lost.From != 31 {
+				if !errors.As(err, &lost) || lost.Refused != tc.refused || lost.First != 11 && lost.First != tc.after+1 && lost.First != 31 {
 					t.Fatalf("%v (%+v), want it refused: %s", err, lost, tc.refused)
 				}
 				return
@@ -281,7 +281,7 @@ func TestAGapIsCrossedWithinOneHistoryAlone(t *testing.T) {
 			var crossed []plan.Gap
 			for _, c := range w.Crossed {
 				crossed = append(crossed, c.Gap)
-				if !c.Until.Equal(at(c.To+1)) || tc.after <= 10 && !c.Since.Equal(at(c.From-1)) {
+				if !c.Until.Equal(at(c.Last+1)) || tc.after <= 10 && !c.Since.Equal(at(c.First-1)) {
 					t.Errorf("it is said to be between %s and %s", c.Since, c.Until)
 				}
 			}
@@ -289,7 +289,7 @@ func TestAGapIsCrossedWithinOneHistoryAlone(t *testing.T) {
 				t.Errorf("it has crossed %v, told %v, want %v", crossed, before, tc.gaps)
 			}
 			for main := int64(1); main <= tc.to; main++ {
-				lost := slices.ContainsFunc(tc.gaps, func(g plan.Gap) bool { return g.From <= main && main <= g.To })
+				lost := slices.ContainsFunc(tc.gaps, func(g plan.Gap) bool { return g.First <= main && main <= g.Last })
 				if slices.Contains(f.has, main) == lost {
 					t.Errorf("the target has %v", f.has)
 				}
@@ -310,7 +310,7 @@ func TestHistoriesAreComparedBeforeAnythingIsAdded(t *testing.T) {
 	f = base(5, "a")
 	_, err := walk(t, load(t, p), f, 30)
 	lost := (*plan.Lost)(nil)
-	if !errors.As(err, &lost) || lost.Gap != (plan.Gap{From: 21, To: 30}) || !strings.Contains(err.Error(), "does not follow revision 20") {
+	if !errors.As(err, &lost) || lost.Gap != (plan.Gap{First: 21, Last: 30}) || !strings.Contains(err.Error(), "does not follow revision 20") {
 		t.Errorf("a segment of another history: %v", err)
 	}
 	if len(f.has) != 20 {
@@ -325,15 +325,15 @@ func TestHolesAreKnownFromTheListing(t *testing.T) {
 	}
 	p.put(t, segment.Level5m, 5, 15, "a")
 	line := load(t, p).Timelines[0]
-	if got := line.Gaps(); !slices.Equal(got, []plan.Gap{{From: 21, To: 30}, {From: 41, To: 60}}) {
+	if got := line.Gaps(); !slices.Equal(got, []plan.Gap{{First: 21, Last: 30}, {First: 41, Last: 60}}) {
 		t.Errorf("the holes are %v", got)
 	}
 	for _, tc := range []struct {
 		after, to int64
 		want      *plan.Gap
 	}{
-		{0, 20, nil}, {3, 20, nil}, {0, 21, &plan.Gap{From: 21, To: 21}}, {0, 70, &plan.Gap{From: 21, To: 30}},
-		{25, 40, &plan.Gap{From: 26, To: 30}}, {30, 40, nil}, {40, 70, &plan.Gap{From: 41, To: 60}}, {61, 80, &plan.Gap{From: 71, To: 80}},
+		{0, 20, nil}, {3, 20, nil}, {0, 21, &plan.Gap{First: 21, Last: 21}}, {0, 70, &plan.Gap{First: 21, Last: 30}},
+		{25, 40, &plan.Gap{First: 26, Last: 30}}, {30, 40, nil}, {40, 70, &plan.Gap{First: 41, Last: 60}}, {61, 80, &plan.Gap{First: 71, Last: 80}},
 	} {
 		if got := line.Hole(tc.after, tc.to); !reflect.DeepEqual(got, tc.want) {
 			t.Errorf("from %d to %d: %v, want %v", tc.after, tc.to, got, tc.want)
@@ -364,7 +364,7 @@ func TestMomentIsTheLastRevisionThatHadArrived(t *testing.T) {
 		{at(10).Add(501 * time.Millisecond), 10, 25, nil}, // the next watermark is in the next segment
 		{at(27), 27, 27, nil},                             // the one of revision 25 began then
 		{at(27).Add(time.Millisecond), 27, 30, nil},
-		{at(35), 30, 0, &plan.Gap{From: 31, To: 40}},
+		{at(35), 30, 0, &plan.Gap{First: 31, Last: 40}},
 		{at(45), 45, 0, nil},
 		{at(500), 50, 0, nil},
 	} {
@@ -384,14 +384,14 @@ func TestMomentIsTheLastRevisionThatHadArrived(t *testing.T) {
 	}
 	p.spoil(11, 20)
 	m, skipped, err = j.Moment(t.Context(), at(15), t.TempDir())
-	if err != nil || m.Revision != 10 || !reflect.DeepEqual(m.Gap, &plan.Gap{From: 11, To: 20}) || len(skipped) != 2 {
+	if err != nil || m.Revision != 10 || !reflect.DeepEqual(m.Gap, &plan.Gap{First: 11, Last: 20}) || len(skipped) != 2 {
 		t.Errorf("a hole: %+v, %v, %v", m, skipped, err)
 	}
 	p.spoil(41, 50)
 	m, skipped, err = j.Moment(t.Context(), at(500), t.TempDir())
 	lost := (*plan.Lost)(nil)
-	if err != nil || m.Revision != 30 || !reflect.DeepEqual(m.Gap, &plan.Gap{From: 31, To: 50}) || len(skipped) != 1 ||
-		!errors.As(skipped[0], &lost) || lost.Gap != (plan.Gap{From: 41, To: 50}) || !snapshot.IsDamage(lost.Causes[0]) {
+	if err != nil || m.Revision != 30 || !reflect.DeepEqual(m.Gap, &plan.Gap{First: 31, Last: 50}) || len(skipped) != 1 ||
+		!errors.As(skipped[0], &lost) || lost.Gap != (plan.Gap{First: 41, Last: 50}) || !snapshot.IsDamage(lost.Causes[0]) {
 		t.Errorf("a bad end: %+v, %v, %v", m, skipped, err)
 	}
 }

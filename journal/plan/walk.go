@@ -219,7 +219,8 @@ func (w *Walk) lost(to int64, causes []error) error {
 			return err
 		}
 	}
-	return &Lost{Gap: Gap{w.After + 1, min(to, w.cursor.resumes()-1)}, Timeline: w.Timeline.Name, Causes: causes}
+	gap := Gap{First: w.After + 1, Last: min(to, w.cursor.resumes()-1)}
+	return &Lost{Gap: gap, Timeline: w.Timeline.Name, Causes: causes}
 }
 
 // use reads a segment into a file, reads it through, and then adds its revisions.

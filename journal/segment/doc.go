@@ -5,5 +5,7 @@
 // it ([AppendFrame], [ReadFrame]), so that a tail that was cut off is found. In a segment ([Builder], [Reader]) the
 // entries follow a header, in zstd frames that have checksums of their own.
 //
+// Which revisions are held, lost, or wanted is a set of revisions: [Union], [Without], [Within] and [Size] of [Range].
+//
 // The package knows no backend, no encryption and no etcd. docs/format.md describes the bytes.
 package segment

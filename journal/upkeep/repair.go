@@ -146,17 +146,17 @@ func (r *repair) fillAll(ctx context.Context, seen *seen, i int) {
 		}
 		s.failed(r.fill(ctx, s, before))
 		if t == live {
-			s.done.LeadsTo = leadsTo(seen.bases[k][t], union(s.held))
+			s.done.LeadsTo = leadsTo(seen.bases[k][t], s.held.ranges())
 		}
 	}
 }
 
 // leadsTo returns the revision to which the segments of a place lead from one of its snapshots; 0 when they do not.
-func leadsTo(bases []base, held []span) (to int64) {
+func leadsTo(bases []base, held []segment.Range) (to int64) {
 	for _, b := range bases {
-		for _, s := range held {
-			if s.first <= b.revision+1 && b.revision <= s.last {
-				to = max(to, s.last)
+		for _, r := range held {
+			if r.First <= b.revision+1 && b.revision <= r.Last {
+				to = max(to, r.Last)
 			}
 		}
 	}
@@ -200,14 +200,14 @@ func (s *share) extend(by time.Duration) {
 // fill copies to a backend what it lacks from a revision on.
 func (r *repair) fill(ctx context.Context, to *side, before int64) error {
 	offered, others := r.offers(to)
-	kept := []span{{before, segment.MaxRevision}}
-	wanted := without(kept, without(kept, union(others))) // the others have it, and it is kept
-	lacking := func() []span { return without(wanted, union(to.held)) }
+	kept := []segment.Range{{First: before, Last: segment.MaxRevision}}
+	wanted := segment.Without(kept, segment.Without(kept, others.ranges())) // the others have it, and it is kept
+	lacking := func() []segment.Range { return segment.Without(wanted, to.held.ranges()) }
 	holes, late := lacking(), refs{}
 	errs := r.copyInto(ctx, to, holes, offered, late)
 	left := lacking()
-	to.filled += size(holes) - size(left)
-	to.done.Lacking += size(without(left, union(late)))
+	to.filled += segment.Size(holes) - segment.Size(left)
+	to.done.Lacking += segment.Size(segment.Without(left, late.ranges()))
 	to.done.More = to.done.Lacking > 0 && r.copied > 0 && r.left.spent()
 	fromHere := func(err error) bool { return snapshot.IsOfBackend(err, to.Name()) }
 	if r.task.changes() && ctx.Err() == nil && !slices.ContainsFunc(errs, fromHere) {
@@ -235,16 +235,18 @@ func (r *repair) offers(to *side) (offered *offers, all refs) {
 
 // copyInto copies what is offered into the holes of a backend. late are the segments that are left to the leader's
 // upload.
-func (r *repair) copyInto(ctx context.Context, to *side, holes []span, offered *offers, late refs) (errs []error) {
+func (r *repair) copyInto(
+	ctx context.Context, to *side, holes []segment.Range, offered *offers, late refs,
+) (errs []error) {
 	pos := int64(0) // what is before it is copied, or nobody has it: one copy may fill several holes
 	for _, hole := range holes {
-		for pos = max(pos, hole.first); pos <= hole.last && ctx.Err() == nil && !r.left.spent(); {
-			o, ok := offered.best(pos, hole.last)
+		for pos = max(pos, hole.First); pos <= hole.Last && ctx.Err() == nil && !r.left.spent(); {
+			o, ok := offered.best(pos, hole.Last)
 			if !ok {
-				pos = offered.next(hole.last)
+				pos = offered.next(hole.Last)
 				continue
 			}
-			err := r.copy(ctx, to, o, span{pos, hole.last})
+			err := r.copy(ctx, to, o, segment.Range{First: pos, Last: hole.Last})
 			switch {
 			case err == nil:
 				pos = o.Last + 1
@@ -267,7 +269,7 @@ func (r *repair) copyInto(ctx context.Context, to *side, holes []span, offered *
 var errYoung = errors.New("it is young")
 
 // copy copies one segment into a hole of a backend.
-func (r *repair) copy(ctx context.Context, to *side, o offer, hole span) error {
+func (r *repair) copy(ctx context.Context, to *side, o offer, hole segment.Range) error {
 	if !r.task.Repair && (o.Last <= to.last || o.Level != segment.Level10s) {
 		return nil // it lacks it, whether it can be copied or not; merged ones are seldom young
 	}
@@ -332,22 +334,22 @@ func (r *repair) failed(ctx context.Context, o offer, err error) error {
 // let go are left alone.
 func (r *repair) removeDamaged(ctx context.Context, s *side) error {
 	var errs []error
-	held := union(s.held)
+	held := s.held.ranges()
 	for bad := range maps.Clone(s.bad) {
 		it := at{s.Name(), bad}
 		switch {
-		case !within(bad, held):
+		case !segment.Within(rangeOf(bad), held):
 			r.copies.findings.spare(it, time.Time{})
 			continue
 		case r.copies.findings.last(it).isSpare(r.now):
 			continue
 		case !r.holds(ctx, s, bad):
-			held = union(s.held) // one may be damaged, too
+			held = s.held.ranges() // one may be damaged, too
 			continue
 		}
 		if got, _ := r.copies.findings.look(ctx, s.Segments, bad, r.now); got != damaged {
 			r.spared(s, bad, got) // a person has put it right, or it was merged, meanwhile
-			held = union(s.held)
+			held = s.held.ranges()
 			continue
 		}
 		switch err := s.Remove(ctx, bad); {

@@ -142,7 +142,7 @@ func (s *side) smallest(items []segments.Item) (least *segments.Item) {
 // that reaches over those beside the hole is read for that, unless there is no identity for it. It returns how many
 // bytes were read.
 func (s *side) links(
-	ctx context.Context, from *segments.Segments, m *segments.Manifest, hole span,
+	ctx context.Context, from *segments.Segments, m *segments.Manifest, hole segment.Range,
 ) (read int64, err error) {
 	want, err := s.beside(ctx, m, hole)
 	if err != nil {
@@ -174,7 +174,7 @@ func (s *side) links(
 
 // beside returns, by revision, the chains that the segments around a hole have after revisions of m, or after the one
 // before it. Without such segments they are those of the damaged segment of the same name, if its manifest is good.
-func (s *side) beside(ctx context.Context, m *segments.Manifest, hole span) (map[int64]segment.Chain, error) {
+func (s *side) beside(ctx context.Context, m *segments.Manifest, hole segment.Range) (map[int64]segment.Chain, error) {
 	want := map[int64]segment.Chain{}
 	tell := func(ref segments.Ref) {
 		b, err := s.Manifest(ctx, ref)
@@ -191,7 +191,7 @@ func (s *side) beside(ctx context.Context, m *segments.Manifest, hole span) (map
 		}
 	}
 	for _, ref := range []segments.Ref{
-		s.ends[hole.first-1], s.ends[m.First-1], s.begins[hole.last+1], s.begins[m.Last+1],
+		s.ends[hole.First-1], s.ends[m.First-1], s.begins[hole.Last+1], s.begins[m.Last+1],
 	} {
 		if s.held[ref] {
 			tell(ref)

@@ -4,68 +4,24 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/snapshotd/snapshotd/journal/segment"
 	"github.com/snapshotd/snapshotd/repository/segments"
 )
 
-// span is consecutive revisions.
-type span struct{ first, last int64 }
-
-// union returns the revisions of some segments, in ascending order.
-func union(all refs) []span {
-	spans := make([]span, 0, len(all))
-	for r := range all {
-		spans = append(spans, span{r.First, r.Last})
-	}
-	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.first, b.first) })
-	var joined []span
-	for _, s := range spans {
-		if n := len(joined); n > 0 && s.first <= joined[n-1].last+1 {
-			joined[n-1].last = max(joined[n-1].last, s.last)
-			continue
-		}
-		joined = append(joined, s)
-	}
-	return joined
-}
-
-// without returns the revisions of some spans that are not in others. Both are in ascending order.
-func without(all, others []span) (left []span) {
-	for _, s := range all {
-		for len(others) > 0 && others[0].last < s.first {
-			others = others[1:]
-		}
-		for _, o := range others {
-			if o.first > s.last {
-				break
-			}
-			if o.first > s.first {
-				left = append(left, span{s.first, o.first - 1})
-			}
-			s.first = o.last + 1
-		}
-		if s.first <= s.last {
-			left = append(left, s)
-		}
-	}
-	return left
-}
-
-// within reports whether all revisions of a segment are in some spans.
-func within(r segments.Ref, all []span) bool {
-	i, _ := slices.BinarySearchFunc(all, r.First, func(s span, first int64) int { return cmp.Compare(s.last, first) })
-	return i < len(all) && all[i].first <= r.First && r.Last <= all[i].last
-}
-
-// size returns how many revisions there are in some spans.
-func size(all []span) (n int64) {
-	for _, s := range all {
-		n += s.last - s.first + 1
-	}
-	return n
-}
-
 // refs is a set of segments.
 type refs map[segments.Ref]bool
+
+// ranges returns the revisions of the segments.
+func (r refs) ranges() []segment.Range {
+	all := make([]segment.Range, 0, len(r))
+	for ref := range r {
+		all = append(all, rangeOf(ref))
+	}
+	return segment.Union(all)
+}
+
+// rangeOf returns the revisions of a segment.
+func rangeOf(r segments.Ref) segment.Range { return segment.Range{First: r.First, Last: r.Last} }
 
 // offer is a segment that a backend has.
 type offer struct {

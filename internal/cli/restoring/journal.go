@@ -115,7 +115,7 @@ func crossedGaps(r *restore.Replayed) []*snapshotdv1.RecoveryWindow_Gap {
 	var all []*snapshotdv1.RecoveryWindow_Gap
 	for _, g := range r.Crossed.Gaps {
 		all = append(all, &snapshotdv1.RecoveryWindow_Gap{
-			AfterRevision: g.From - 1, BeforeRevision: g.To + 1,
+			AfterRevision: g.First - 1, BeforeRevision: g.Last + 1,
 			AfterTime: wire.Time(g.Since), BeforeTime: wire.Time(g.Until),
 			Reason: g.Why(), Timeline: string(r.Timeline),
 		})
