@@ -1,7 +1,6 @@
 package s3
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -10,17 +9,6 @@ import (
 	"slices"
 	"strings"
 )
-
-func checkEndpoint(v string) error {
-	u, err := url.Parse(v)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return errors.New("is not a URL such as https://HOST:PORT")
-	}
-	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return errors.New("is more than a URL such as https://HOST:PORT")
-	}
-	return nil
-}
 
 // checkPlace refuses an endpoint at which the bucket cannot be: the client puts the bucket's name into the path or
 // before the host by itself.

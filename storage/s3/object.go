@@ -111,15 +111,6 @@ func (s *Store) reason(ctx context.Context, c *connection, key string, err error
 	return cmp.Or(berr, snapshot.ErrNotFound)
 }
 
-// isVague reports whether a code says no more than the status that it came with.
-func isVague(code string) bool {
-	switch code {
-	case "", "NotFound", "Forbidden", "BadRequest", "UnknownError":
-		return true
-	}
-	return false
-}
-
 // errHidden is that a server denies an object that it has: some proxies answer a HEAD so that they do not pass on. The
 // object is not gone.
 var errHidden = badAnswer("the server says that there is no such object (404), and GetObject gives it")

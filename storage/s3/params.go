@@ -35,6 +35,9 @@ var ownParams = []string{
 	maxPartsParam,
 }
 
+// defaultMaxParts is how many parts of an upload S3 takes.
+const defaultMaxParts = 10_000
+
 const (
 	endpointParam     = "endpoint"
 	immutableParam    = "hostname_immutable"
@@ -68,6 +71,17 @@ var params = driver.Params{
 	proxyParam:              checkProxy,
 	conditionalParam:        driver.CheckBool,
 	maxPartsParam:           driver.IntBetween(1, defaultMaxParts),
+}
+
+func checkEndpoint(v string) error {
+	u, err := url.Parse(v)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return errors.New("is not a URL such as https://HOST:PORT")
+	}
+	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("is more than a URL such as https://HOST:PORT")
+	}
+	return nil
 }
 
 func checkRole(v string) error {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/storage/driver"
-	"github.com/snapshotd/snapshotd/storage/stall"
 )
 
 const (
@@ -142,11 +141,6 @@ func mayPass(err error) bool {
 	_, status := apiError(err)
 	final := replaced || noRange || invalid || isStall(err)
 	return !final && (status < http.StatusMultipleChoices || status >= http.StatusInternalServerError)
-}
-
-func isStall(err error) bool {
-	_, stalled := errors.AsType[*stall.Error](err)
-	return stalled
 }
 
 func (r *partReader) Read(b []byte) (int, error) {

@@ -17,8 +17,6 @@ import (
 const (
 	// partSize is the size of an upload's parts, as long as the server takes so many of them.
 	partSize = 8 << 20
-	// defaultMaxParts is how many parts of an upload S3 takes.
-	defaultMaxParts = 10_000
 	// uploads is how many parts of an object are on their way at once. One more is being filled, so this, and not the
 	// size of the database, is the memory that an upload takes. Three took 17 MiB more and gained nothing on loopback.
 	uploads = 2
@@ -54,17 +52,24 @@ func (s *Store) Put(ctx context.Context, key string, src *driver.Source, opts re
 	}
 	c.upload.apply(in, time.Now())
 	out, err := c.uploader(opts).UploadObject(ctx, in)
+	if err == nil {
+		up.etag = aws.ToString(out.ETag)
+	}
+	return s.ended(ctx, c, up, src, err)
+}
+
+// ended tells what has become of an upload that has ended with an error, or without one.
+func (s *Store) ended(ctx context.Context, c *connection, up *upload, src *driver.Source, err error) error {
 	up.size = src.Size()
 	switch {
 	case err == nil:
-		up.etag = aws.ToString(out.ETag)
 		return s.verify(ctx, c, up)
 	case src.Err() == nil && mayBeStored(ctx, err) && s.stored(ctx, c, up):
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
 	}
-	if _, status := apiError(err); opts.IfAbsent && status == http.StatusPreconditionFailed {
+	if _, status := apiError(err); up.absent && status == http.StatusPreconditionFailed {
 		return snapshot.ErrExists
 	}
 	return err

@@ -18,18 +18,6 @@ type features struct {
 	noRange  atomic.Bool // parts of objects
 }
 
-// requestError is an error of a request, with the features of S3 that the request has made use of: a server that lacks
-// one of them says so in words of its own.
-type requestError struct {
-	error
-	trailer     bool // a checksum that follows the body
-	conditional bool // If-None-Match
-	later       bool // a part after the first
-	bucketHost  bool // the host of the endpoint may have the bucket in it already
-}
-
-func (e *requestError) Unwrap() error { return e.error }
-
 // requestNotes leaves out headers that the server is known not to take, and notes with an error which features of S3
 // its request made use of.
 type requestNotes struct {
