@@ -140,21 +140,6 @@ func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
 	}, r.err()
 }
 
-func (r *register) seconds(name, help string) metric.Float64Gauge {
-	g, err := r.meter.Float64Gauge(name, metric.WithUnit("s"), metric.WithDescription(help))
-	return made(r, g, err)
-}
-
-func (r *register) gauge(name, unit, help string) metric.Int64Gauge {
-	g, err := r.meter.Int64Gauge(name, metric.WithUnit(unit), metric.WithDescription(help))
-	return made(r, g, err)
-}
-
-func (r *register) counter(name, help string) metric.Int64Counter {
-	c, err := r.meter.Int64Counter(name, metric.WithDescription(help))
-	return made(r, c, err)
-}
-
 var (
 	success = metric.WithAttributeSet(attribute.NewSet(attribute.String("status", "success")))
 	failure = metric.WithAttributeSet(attribute.NewSet(attribute.String("status", "error")))

@@ -208,16 +208,3 @@ func (o *observer) addCluster(ctx context.Context, cluster string, backends []st
 	o.queues.add(cluster, backends)
 	o.outcomes.add(cluster, backends)
 }
-
-// register collects the errors of making instruments, which only a wrong name can cause.
-type register struct {
-	meter metric.Meter
-	errs  []error
-}
-
-func (r *register) err() error { return errors.Join(r.errs...) }
-
-func made[T any](r *register, instrument T, err error) T {
-	r.errs = append(r.errs, err)
-	return instrument
-}
