@@ -219,7 +219,8 @@ func keepOfNotes(m, stored *catalogv1.Journal) {
 	if t := m.GetTrouble(); t != nil {
 		keep(t, stored.GetTrouble())
 		for _, p := range t.GetPoints() {
-			keepOf(p, stored.GetTrouble().GetPoints(), func(o *catalogv1.JournalPoint) bool { return o.GetBackend() == p.GetBackend() })
+			keepOf(p, stored.GetTrouble().GetPoints(),
+				func(o *catalogv1.JournalPoint) bool { return o.GetBackend() == p.GetBackend() })
 		}
 	}
 	now, was := m.GetDrill(), stored.GetDrill()

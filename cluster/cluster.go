@@ -154,8 +154,9 @@ func New(cfg Config) (*Cluster, error) {
 	if cfg.Fallback != nil {
 		c.fallback = c.newRepository(cfg.Fallback, nil)
 		c.fallbacks = fallback.New(fallback.Config{
-			Place: c.fallback, Backends: c.repos, Node: cfg.Node, Records: cfg.Records, History: cfg.History, Requests: cfg.Saves,
-			OwnerAlive: c.ownerAlive, LiveEtcd: c.liveEtcd, LeftoverAge: cfg.LeftoverAge, Now: cfg.Now, Logger: c.log,
+			Place: c.fallback, Backends: c.repos, Node: cfg.Node, Records: cfg.Records, History: cfg.History,
+			Requests: cfg.Saves, OwnerAlive: c.ownerAlive, LiveEtcd: c.liveEtcd, LeftoverAge: cfg.LeftoverAge,
+			Now: cfg.Now, Logger: c.log,
 		})
 	}
 	return c, nil
@@ -238,7 +239,8 @@ func (c *Cluster) Get(ctx context.Context, name string) (*snapshot.Record, error
 }
 
 // List returns a page of the catalog, newest first. It asks no backend: a page must not cost a request for each object.
-// A backend that is neither configured nor in the catalog is an error: nothing would be listed for a name that is wrong.
+// A backend that is neither configured nor in the catalog is an error: nothing would be listed for a name that is
+// wrong.
 func (c *Cluster) List(ctx context.Context, q snapshot.Query) (snapshot.Page, error) {
 	page, err := c.cfg.History.List(ctx, q)
 	if err != nil || q.Backend == "" || q.PageToken != "" || !isEmpty(page) || c.configured(q.Backend) {

@@ -111,7 +111,9 @@ type repaired struct {
 
 // repairCopy copies a snapshot to a backend, and puts the location into the record. A copy that is not needed any more
 // is no error, and not done.
-func (c *Cluster) repairCopy(ctx context.Context, name string, target *repository.Repository) (res repaired, err error) {
+func (c *Cluster) repairCopy(
+	ctx context.Context, name string, target *repository.Repository,
+) (res repaired, err error) {
 	release, err := c.repairing.Take(ctx, "repair %s on backend %q", name, target.Name())
 	if err != nil {
 		return res, err

@@ -311,8 +311,9 @@ func (x *comparison) witness(v *view, heir *snapshot.Record) *repository.Reposit
 	return nil
 }
 
-// outOfReach reports whether a snapshot that has taken a request over is READY in directories of other nodes alone. Then
-// only the catalog shows it, and that is not enough to remove the copy here: this becomes a snapshot of its own again.
+// outOfReach reports whether a snapshot that has taken a request over is READY in directories of other nodes alone.
+// Then only the catalog shows it, and that is not enough to remove the copy here: this becomes a snapshot of its own
+// again.
 func (x *comparison) outOfReach(v *view, heir *snapshot.Record) bool {
 	return local(v.repo) && heir.State() == snapshot.StateReady &&
 		len(x.c.node.ReadyElsewhere(heir)) == len(heir.Locations())

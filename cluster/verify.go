@@ -297,8 +297,8 @@ func (c *Cluster) scrub(ctx context.Context, s Scrub, backend string) error {
 	return errors.Join(errs...)
 }
 
-// unlessDeleted returns err, or nil when it says that the snapshot, or its copy, was deleted meanwhile: a drill may wait for
-// hours.
+// unlessDeleted returns err, or nil when it says that the snapshot, or its copy, was deleted meanwhile: a drill may
+// wait for hours.
 func unlessDeleted(err error) error {
 	switch snapshot.ReasonOf(err) {
 	case snapshot.ReasonSnapshotNotFound, snapshot.ReasonCopyMissing:

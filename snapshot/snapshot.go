@@ -127,7 +127,8 @@ type Snapshot struct {
 	StoredSHA256 string // of the object, the same on every backend
 
 	Verification *Verification // nil when it was never verified; replaced as a whole, never changed
-	// Earlier are the verdicts before Verification, newest first, at most [MaxEarlier]; replaced as a whole, never changed.
+	// Earlier are the verdicts before Verification, newest first, at most [MaxEarlier]; replaced as a whole, never
+	// changed.
 	Earlier []Verification
 	Proof   *Verification // the last drill that passed; nil when none has; replaced as a whole, never changed
 	// JournalProof is the verdict on the journal before the snapshot: whether it makes this one of a snapshot before. nil

@@ -20,7 +20,8 @@ type Config struct {
 	Name string // as the configuration calls it
 	URL  string // file:///DIRECTORY or s3://BUCKET, see the package's documentation
 
-	// StallTimeout ends a call on which nothing moves; DefaultStallTimeout when 0, another one is for tests. A slow one goes on.
+	// StallTimeout ends a call on which nothing moves; DefaultStallTimeout when 0, another one is for tests. A slow one
+	// goes on.
 	StallTimeout time.Duration
 	// UploadLimit slows down uploads over the network, repetitions included; none when nil.
 	UploadLimit driver.Limiter

@@ -26,7 +26,8 @@ func (c *certificates) register(m metric.Meter) error {
 	notBefore := gauge("snapshotd.etcd.certificate.not_before.timestamp",
 		"When the client certificate for etcd begins to be valid, in seconds since 1970; absent without one.")
 	notAfter := gauge("snapshotd.etcd.certificate.not_after.timestamp",
-		"When the client certificate for etcd expires, in seconds since 1970; of several, the one that has to be renewed first; absent without one.")
+		"When the client certificate for etcd expires, in seconds since 1970; "+
+			"of several, the one that has to be renewed first; absent without one.")
 	_, err := m.RegisterCallback(func(_ context.Context, o metric.Observer) error {
 		for name, ask := range c.all() { // without the lock: files are slow
 			if begin, end := ask(); !end.IsZero() {

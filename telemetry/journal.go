@@ -76,22 +76,27 @@ func (j *journals) register(m metric.Meter) error {
 	j.revision = gauge("snapshotd.journal.revision", "",
 		"Newest revision of etcd that is durable on this machine, on the replica that follows the cluster.")
 	j.lag = gauge("snapshotd.journal.lag", "",
-		"Revisions that the cluster has and that are not durable on this machine yet, on the replica that follows the cluster.")
-	j.local = gauge("snapshotd.journal.local", "By", "Bytes of the journal on this machine's disk that wait for a backend.")
+		"Revisions that the cluster has and that are not durable on this machine yet, "+
+			"on the replica that follows the cluster.")
+	j.local = gauge("snapshotd.journal.local", "By",
+		"Bytes of the journal on this machine's disk that wait for a backend.")
 	j.segments = counter("snapshotd.journal.segments", "", "Segments that a backend has taken from this process.")
 	j.bytes = counter("snapshotd.journal.stored", "By", "Bytes of these segments, before they are encrypted.")
 	j.copied = counter("snapshotd.journal.copied", "",
 		"Segments that this process has copied to a backend from another one, because it lacked them or they were damaged.")
 	j.lacking = gauge("snapshotd.journal.lacking", "",
-		"Revisions that another backend has and this one lacks, when they were last compared, on the replica that follows the cluster.")
+		"Revisions that another backend has and this one lacks, when they were last compared, "+
+			"on the replica that follows the cluster.")
 	j.damaged = gauge("snapshotd.journal.damaged", "",
-		"Segments on a backend that are damaged or not trusted, as far as this process has read them, on the replica that follows the cluster.")
+		"Segments on a backend that are damaged or not trusted, as far as this process has read them, "+
+			"on the replica that follows the cluster.")
 	j.gaps = r.counter("snapshotd.journal.gaps",
 		"Timelines that have begun because another one could not be continued: revisions are missing, or etcd was restored.")
 	j.proofs = r.counter("snapshotd.journal.proofs",
 		"Checks of the journal: whether it leads from one snapshot to the next one, or to a random revision (kind).")
-	j.proven, err = m.Float64ObservableGauge("snapshotd.journal.proven.timestamp", metric.WithUnit("s"), metric.WithDescription(
-		"Unix time of the newest snapshot to which the journal is known to lead, on the replica that follows the cluster."))
+	j.proven, err = m.Float64ObservableGauge("snapshotd.journal.proven.timestamp", metric.WithUnit("s"),
+		metric.WithDescription("Unix time of the newest snapshot to which the journal is known to lead, "+
+			"on the replica that follows the cluster."))
 	r.errs = append(r.errs, err)
 	if err := r.err(); err != nil {
 		return err
@@ -147,7 +152,8 @@ func proofOf(cluster, kind string, passed bool) metric.MeasurementOption {
 	if passed {
 		status = resultSuccess
 	}
-	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("kind", kind), attribute.String("status", status))
+	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("kind", kind),
+		attribute.String("status", status))
 }
 
 // JournalChecked counts a check of the journal.
@@ -157,7 +163,9 @@ func (t *Telemetry) JournalChecked(ctx context.Context, cluster, kind string, pa
 
 // AddJournal shows the journal of a cluster. Its gaps begin at zero for each of the reasons that they can have, and so
 // do its checks for each kind.
-func (t *Telemetry) AddJournal(ctx context.Context, cluster string, state func() JournalState, reasons, kinds []string) {
+func (t *Telemetry) AddJournal(
+	ctx context.Context, cluster string, state func() JournalState, reasons, kinds []string,
+) {
 	j := &t.observer.journals
 	j.mu.Lock()
 	defer j.mu.Unlock()

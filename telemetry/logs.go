@@ -35,8 +35,8 @@ func (t *Telemetry) startLogs(ctx context.Context, cfg Config, res *resource.Res
 	return nil
 }
 
-// SlogHandler returns a [LogHandler] that also sends the records that next takes to the collector of logs, if there is one.
-// The logger of [Config] must not have it: messages about the collector would be sent to the collector.
+// SlogHandler returns a [LogHandler] that also sends the records that next takes to the collector of logs, if there is
+// one. The logger of [Config] must not have it: messages about the collector would be sent to the collector.
 func (t *Telemetry) SlogHandler(next slog.Handler) slog.Handler {
 	if t.logs == nil {
 		return LogHandler(next)

@@ -43,12 +43,14 @@ func (t *Telemetry) startMetrics(
 		return err
 	}
 	t.stops = append(t.stops, six.Shutdown)
-	own, err := b.build(ctx, plain, sdkmetric.WithCardinalityLimit(unlimited), sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter))
+	own, err := b.build(ctx, plain,
+		sdkmetric.WithCardinalityLimit(unlimited), sdkmetric.WithExemplarFilter(exemplar.AlwaysOffFilter))
 	if err != nil {
 		return err
 	}
 	t.stops = append(t.stops, own.Shutdown)
-	calls := sdkmetric.WithView(longCalls("rpc.server.call.duration", nil), longCalls("rpc.client.call.duration", anyServer))
+	calls := sdkmetric.WithView(
+		longCalls("rpc.server.call.duration", nil), longCalls("rpc.client.call.duration", anyServer))
 	libraries, err := b.build(ctx, nil, calls)
 	if err != nil {
 		return err

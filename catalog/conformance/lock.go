@@ -100,8 +100,12 @@ func testTold(t *testing.T, c Catalog) {
 		t.Fatal(err)
 	}
 	told(nil)
-	first := snapshot.Progress{Name: "a", Elapsed: 5 * time.Second, Read: 7, Written: map[string]int64{"local": 3, "s3": 0}}
-	second := snapshot.Progress{Name: "a", Elapsed: 10 * time.Second, Read: 1 << 40, Total: 1 << 41, Written: map[string]int64{"local": 4}}
+	first := snapshot.Progress{
+		Name: "a", Elapsed: 5 * time.Second, Read: 7, Written: map[string]int64{"local": 3, "s3": 0},
+	}
+	second := snapshot.Progress{
+		Name: "a", Elapsed: 10 * time.Second, Read: 1 << 40, Total: 1 << 41, Written: map[string]int64{"local": 4},
+	}
 	for _, p := range []snapshot.Progress{first, second} {
 		if err := lock.Tell(t.Context(), p); err != nil {
 			t.Fatal(err)

@@ -75,8 +75,8 @@ func (p *Pruning) Run(ctx context.Context, copies []*retention.Candidate) (decis
 	return decisions, nil
 }
 
-// NoneRemoved returns the error of a prune that could remove nothing of what it was to remove. What a bucket's lock keeps
-// was not to be removed yet.
+// NoneRemoved returns the error of a prune that could remove nothing of what it was to remove. What a bucket's lock
+// keeps was not to be removed yet.
 func NoneRemoved(decisions []Decision) error {
 	var first error
 	failed := 0

@@ -34,11 +34,12 @@ func Denied(err error) string {
 		return ""
 	}
 	me, owner := os.Geteuid(), int(stat.Uid)
-	text := fmt.Sprintf("this program runs as %s, and %s belongs to %s with mode %s: ", userName(me), path, userName(owner),
-		info.Mode())
+	text := fmt.Sprintf("this program runs as %s, and %s belongs to %s with mode %s: ",
+		userName(me), path, userName(owner), info.Mode())
 	switch me {
 	case 0:
-		return text + "root is refused by the mount's options, by the server of a network file system, or by a security module"
+		return text + "root is refused by the mount's options, by the server of a network file system, " +
+			"or by a security module"
 	case owner:
 		return text + "give its owner the permission with chmod"
 	default:

@@ -112,8 +112,8 @@ func (c *Conn) connected(ctx context.Context) (client *clientv3.Client, old bool
 	return c.client, false, err
 }
 
-// lookAgain tells the client which members SRV records name now. Those of the first time may all be gone one day. A name
-// server that does not answer changes nothing.
+// lookAgain tells the client which members SRV records name now. Those of the first time may all be gone one day. A
+// name server that does not answer changes nothing.
 func (c *Conn) lookAgain(ctx context.Context, client *clientv3.Client) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
@@ -183,7 +183,8 @@ func failFast(
 
 // untold makes a stream whose deadline etcd is not told.
 func untold(
-	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, stream grpc.Streamer, opts ...grpc.CallOption,
+	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, stream grpc.Streamer,
+	opts ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
 	return stream(private{ctx}, desc, cc, method, opts...) //nolint:contextcheck // it ends with ctx
 }

@@ -116,7 +116,8 @@ func (f *followed) Leases(ctx context.Context) (list journal.LeaseList, err erro
 // Lease implements [journal.Member].
 func (f *followed) Lease(ctx context.Context, id int64) (state journal.LeaseState, err error) {
 	err = f.ask(ctx, "ask for a lease", func(ctx context.Context) error {
-		resp, err := etcdserverpb.NewLeaseClient(f.member.conn).LeaseTimeToLive(ctx, &etcdserverpb.LeaseTimeToLiveRequest{ID: id})
+		req := &etcdserverpb.LeaseTimeToLiveRequest{ID: id}
+		resp, err := etcdserverpb.NewLeaseClient(f.member.conn).LeaseTimeToLive(ctx, req)
 		state.Revision = resp.GetHeader().GetRevision()
 		// What is left of it says nothing: it is -1 when there is no such lease, and also a while after the lease has
 		// expired.

@@ -132,7 +132,9 @@ func (s *Source) open(ctx context.Context, m *member) (_ *cluster.Stream, err er
 	slow := time.AfterFunc(openTimeout, func() { cancel(errSlow) })
 	defer slow.Stop()
 
-	r := &reader{ctx: ctx, cancel: cancel, span: opened, endpoint: m.endpoint.url, why: s.conn.why, authorized: s.conn.authorized}
+	r := &reader{
+		ctx: ctx, cancel: cancel, span: opened, endpoint: m.endpoint.url, why: s.conn.why, authorized: s.conn.authorized,
+	}
 	err = s.conn.authorized(ctx, m.conn, func(ctx context.Context) error {
 		stream, err := etcdserverpb.NewMaintenanceClient(m.conn).Snapshot(ctx, &etcdserverpb.SnapshotRequest{},
 			grpc.ForceCodecV2(blobs))

@@ -26,8 +26,8 @@ func (e *loginError) Unwrap() error { return e.err }
 // when they give no new one.
 //
 // An etcd that was restored from a snapshot does not refuse a token of the time before: it leaves the call without an
-// answer until it has applied as many entries as when it gave the token, which may be never. So a token is doubted after
-// a call that was not answered in time, and etcd is asked for another one before the next call.
+// answer until it has applied as many entries as when it gave the token, which may be never. So a token is doubted
+// after a call that was not answered in time, and etcd is asked for another one before the next call.
 type tokens struct {
 	mu      sync.Mutex
 	last    string
@@ -68,8 +68,8 @@ func answered(err error) bool {
 	return err == nil || known
 }
 
-// loginTimeout bounds a login in place of a token that is doubted, as does half of the time that the call has: without a
-// quorum there is no answer to it, and then the call needs the rest of its time for the token at hand.
+// loginTimeout bounds a login in place of a token that is doubted, as does half of the time that the call has: without
+// a quorum there is no answer to it, and then the call needs the rest of its time for the token at hand.
 const loginTimeout = 5 * time.Second
 
 // authorized makes a call to a member with the token at hand, and once more with a new one when that is refused.
@@ -127,15 +127,16 @@ func (c *Conn) login(ctx context.Context, cc *grpc.ClientConn, briefly bool) (to
 // renewToken makes clientv3 log in again after a call that was not answered in time (see [tokens]). It refuses the next
 // call before it is sent, as etcd refuses one without a user: then clientv3 logs in, and makes the call.
 func (c *Conn) renewToken(
-	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption,
 ) error {
 	login := method == etcdserverpb.Auth_Authenticate_FullMethodName
 	if !login && c.renew.CompareAndSwap(true, false) {
 		return rpctypes.ErrGRPCUserEmpty
 	}
 	err := invoke(ctx, method, req, reply, cc, opts...)
-	// A login that is late says nothing of the token, and a caller that waits no more neither: the next call has the one at
-	// hand. Otherwise an etcd that is slow would be asked for nothing but logins.
+	// A login that is late says nothing of the token, and a caller that waits no more neither: the next call has the one
+	// at hand. Otherwise an etcd that is slow would be asked for nothing but logins.
 	if !login && err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		c.renew.Store(true)
 		c.tokens.doubt()

@@ -68,7 +68,7 @@ var tlsHints = []struct {
 	{[]string{"remote error: tls: expired certificate"}, hintRenewClient},
 	{[]string{"remote error: tls: unknown certificate authority"}, hintUntrustedClient},
 	{[]string{"remote error: tls: bad certificate"}, hintUntrustedClient},
-	{[]string{"remote error: tls: certificate required"}, "etcd asks for a client certificate; give a certificate and key"},
+	{[]string{"remote error: tls: certificate required"}, hintNoClient},
 	{[]string{"first record does not look like a TLS handshake"}, hintPlainText},
 	{[]string{"authentication handshake failed: EOF"}, hintPlainText},
 	{[]string{"error reading server preface"}, "the member may want TLS; write https://"},
@@ -78,8 +78,10 @@ const (
 	hintOtherNames  = "the member's certificate is for other names; use one of them as the endpoint"
 	hintRenewClient = "renew the client certificate; it is read again with the next connection, but a copy " +
 		"that systemd made (LoadCredential=) only after a restart"
-	hintUntrustedClient = "etcd does not trust the client certificate; use one that its client CA (--trusted-ca-file) signed"
-	hintPlainText       = "the member speaks plain text there; write http://, or turn TLS on in etcd"
+	hintNoClient        = "etcd asks for a client certificate; give a certificate and key"
+	hintUntrustedClient = "etcd does not trust the client certificate; use one that its client CA (--trusted-ca-file) " +
+		"signed"
+	hintPlainText = "the member speaks plain text there; write http://, or turn TLS on in etcd"
 )
 
 func hintTLS(text string) string {

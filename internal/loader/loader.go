@@ -38,7 +38,8 @@ func Load(ctx context.Context, client *clientv3.Client, cfg Config) error {
 	}
 	l := &load{client: client, cfg: cfg}
 	for i := range l.writers {
-		l.writers[i] = &writer{id: i, rand: rand.New(rand.NewPCG(cfg.Seed, uint64(i))), client: client} //nolint:gosec // data for tests
+		random := rand.New(rand.NewPCG(cfg.Seed, uint64(i))) //nolint:gosec // data for tests
+		l.writers[i] = &writer{id: i, rand: random, client: client}
 	}
 	if err := l.run(ctx); err != nil {
 		if errors.Is(err, rpctypes.ErrNoSpace) {

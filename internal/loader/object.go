@@ -12,12 +12,16 @@ const (
 	maxValue = 20 << 10
 )
 
-var resources = []string{"pods", "pods", "pods", "configmaps", "secrets", "endpointslices", "events", "events", "deployments", "replicasets", "leases"}
+var resources = []string{
+	"pods", "pods", "pods", "configmaps", "secrets", "endpointslices", "events", "events", "deployments", "replicasets",
+	"leases",
+}
 
 // key returns the key of a writer's object.
 func (w *writer) key(n int) string {
 	resource := resources[n%len(resources)]
-	return fmt.Sprintf("/registry/%s/namespace-%02d/%s-%d-%08x", resource, (n/7)%50, strings.TrimSuffix(resource, "s"), w.id, uint32(n)*2654435761)
+	return fmt.Sprintf("/registry/%s/namespace-%02d/%s-%d-%08x",
+		resource, (n/7)%50, strings.TrimSuffix(resource, "s"), w.id, uint32(n)*2654435761)
 }
 
 // value returns an object as it is stored: a short binary header, names that come back in every object, and ids, times
@@ -26,14 +30,17 @@ func (w *writer) value(n int) string {
 	size := minValue + int((maxValue-minValue)*math.Pow(w.rand.Float64(), 4))
 	var b strings.Builder
 	b.Grow(size + 512)
-	fmt.Fprintf(&b, "k8s\x00\n\x09\n\x02v1\x12\x03Pod\x12\xa4\x08\n\x9d\x05\n\x1e%s\x12\x00\x1a\x07default\"\x00*$%s2\x008\x00B\x08\x08%08x\x10\x00",
+	fmt.Fprintf(&b, "k8s\x00\n\x09\n\x02v1\x12\x03Pod\x12\xa4\x08\n\x9d\x05\n\x1e%s\x12\x00"+
+		"\x1a\x07default\"\x00*$%s2\x008\x00B\x08\x08%08x\x10\x00",
 		w.key(n), w.uuid(), w.rand.Uint32())
 	for b.Len() < size {
 		switch w.rand.IntN(4) {
 		case 0:
-			fmt.Fprintf(&b, "Z\x1f\n\x16app.kubernetes.io/name\x12\x05app-%dZ\x2a\n\x11pod-template-hash\x12\x0a%010x", n%20, w.rand.Uint32())
+			fmt.Fprintf(&b, "Z\x1f\n\x16app.kubernetes.io/name\x12\x05app-%dZ\x2a\n\x11pod-template-hash\x12\x0a%010x",
+				n%20, w.rand.Uint32())
 		case 1:
-			b.WriteString(`{"f:metadata":{"f:labels":{".":{},"f:app.kubernetes.io/name":{},"f:pod-template-hash":{}},"f:ownerReferences":{".":{},"k:{\"uid\":\"` +
+			b.WriteString(`{"f:metadata":{"f:labels":{".":{},"f:app.kubernetes.io/name":{},"f:pod-template-hash":{}},` +
+				`"f:ownerReferences":{".":{},"k:{\"uid\":\"` +
 				w.uuid() + `\"}":{}}},"f:spec":{"f:containers":{"k:{\"name\":\"main\"}":{".":{},"f:image":{},"f:resources":{}}}}}`)
 		case 2:
 			fmt.Fprintf(&b, "\x12\x05image\x1aregistry.example/app-%d@sha256:%s%s", n%20, w.hex(), w.hex())

@@ -44,7 +44,8 @@ func (c *Cursor[T]) Stop() { c.stop() }
 // Ahead returns a sequence that is read by a goroutine of its own, at most so many elements ahead: several of them
 // wait for their servers at the same time. took is told how long each element took to come, and how long the end.
 func Ahead[T any](
-	ctx context.Context, open func(context.Context) iter.Seq2[T, error], most int, now func() time.Time, took func(time.Duration),
+	ctx context.Context, open func(context.Context) iter.Seq2[T, error], most int, now func() time.Time,
+	took func(time.Duration),
 ) iter.Seq2[T, error] {
 	type read struct {
 		value T

@@ -141,8 +141,8 @@ func (r *runner) none(leading context.Context, e *entry) bool {
 	}
 	none, err := r.None(leading)
 	if err != nil {
-		r.log.WarnContext(leading, "it is not known whether there is a snapshot; the first one is taken when its schedule is due",
-			"schedule", e.Name, "error", err)
+		r.log.WarnContext(leading, "it is not known whether there is a snapshot; the first one is taken when its schedule "+
+			"is due", "schedule", e.Name, "error", err)
 		return false
 	}
 	if none {

@@ -37,8 +37,9 @@ type Config struct {
 	Wake      <-chan struct{}                                       // optional; a token asks for Repair at once
 	Leading   func(ctx context.Context, leading bool)               // called when leadership begins and ends
 	Own       *Own                                                  // optional; done while this replica does not lead
-	Work      *sync.RWMutex                                         // optional; held for reading by other work that a leader ends before it gives way
-	Logger    *slog.Logger
+	// Work is optional. It is held for reading by other work that a leader ends before it gives way.
+	Work   *sync.RWMutex
+	Logger *slog.Logger
 }
 
 // Own is the work that a replica has while another one leads: only it can see the directories of its node. The leader
@@ -181,7 +182,8 @@ func (l *Loop) scrub(ctx context.Context, s Schedule, last *time.Time) (pause ti
 
 // reconcile reconciles and repairs until ctx is done. Before each reconcile but the first it calls quiet.
 func (l *Loop) reconcile(
-	ctx context.Context, reconcile func(context.Context) error, repair func(context.Context) (time.Time, error), quiet func(),
+	ctx context.Context, reconcile func(context.Context) error, repair func(context.Context) (time.Time, error),
+	quiet func(),
 ) {
 	for ctx.Err() == nil {
 		err := l.once(ctx, reconcile)

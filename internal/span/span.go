@@ -62,7 +62,8 @@ func Start(ctx context.Context, name string, attrs ...attribute.KeyValue) (conte
 
 // Call begins a span, of the run in ctx, that is a call to another system. Outside of a run it does nothing.
 func Call(ctx context.Context, name string, attrs ...attribute.KeyValue) (context.Context, *Span) {
-	return begin(ctx, Provider().Tracer(scope), name, trace.WithAttributes(attrs...), trace.WithSpanKind(trace.SpanKindClient))
+	return begin(ctx, Provider().Tracer(scope), name,
+		trace.WithAttributes(attrs...), trace.WithSpanKind(trace.SpanKindClient))
 }
 
 func begin(ctx context.Context, t trace.Tracer, name string, opts ...trace.SpanStartOption) (context.Context, *Span) {
@@ -147,7 +148,8 @@ func Outside(ctx context.Context) context.Context {
 // Untraced returns ctx as that of a trace that nobody records, for a look that is repeated for as long as the service
 // lives: libraries would make a trace of each of their calls in it.
 func Untraced(ctx context.Context) context.Context {
-	return trace.ContextWithSpanContext(ctx, trace.NewSpanContext(trace.SpanContextConfig{TraceID: [16]byte{1}, SpanID: [8]byte{1}}))
+	return trace.ContextWithSpanContext(ctx,
+		trace.NewSpanContext(trace.SpanContextConfig{TraceID: [16]byte{1}, SpanID: [8]byte{1}}))
 }
 
 // TraceID returns the id of the trace in ctx, 32 hex digits; empty when there is none.

@@ -85,8 +85,8 @@ type Applied struct {
 	Warnings []string
 }
 
-// Apply applies an object (JSON) on the server's side, strictly: unknown fields are an error. One with a generateName is
-// created.
+// Apply applies an object (JSON) on the server's side, strictly: unknown fields are an error. One with a generateName
+// is created.
 func (s *APIServer) Apply(object map[string]any) (Applied, error) {
 	s.tb.Helper()
 	body, err := json.Marshal(object)

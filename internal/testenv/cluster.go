@@ -179,7 +179,8 @@ func (p *process) kill() {
 	<-p.done
 }
 
-// Ports below those that Linux gives to connections by itself: one of those could be taken before a server listens on it.
+// Ports below those that Linux gives to connections by itself: one of those could be taken before a server listens on
+// it.
 const (
 	firstPort = 10_000
 	ports     = 20_000

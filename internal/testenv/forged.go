@@ -35,7 +35,10 @@ func Forgeries() []Forgery {
 		{"lease that cannot be decoded", "lease", make([]byte, 8), garbage, `"lease": a lease cannot be decoded`},
 		{"lease with a short id", "lease", []byte("id"), nil, `"lease": the id of a lease has 2 bytes`},
 		{"user", "authUsers", []byte("root"), garbage, `"authUsers": a user cannot be decoded`},
-		{"user with a role that is no text", "authUsers", []byte("root"), []byte{0x1a, 1, 0xff}, `"authUsers": a user cannot be decoded`},
+		{
+			"user with a role that is no text", "authUsers", []byte("root"), []byte{0x1a, 1, 0xff},
+			`"authUsers": a user cannot be decoded`,
+		},
 		{"role", "authRoles", []byte("root"), garbage, `"authRoles": a role cannot be decoded`},
 		{"revision of the users", "auth", []byte("authRevision"), []byte("1"), `"auth": authRevision has 1 bytes`},
 		{"alarm", "alarm", garbage, nil, `"alarm": an alarm cannot be decoded`},

@@ -24,9 +24,12 @@ func StartJaeger(tb testing.TB) *Jaeger {
 	tb.Helper()
 	otlp, query, admin := freeAddr(tb), freeAddr(tb), freeAddr(tb)
 	args := []string{
-		"--collector.otlp.grpc.host-port", otlp, "--query.http-server.host-port", query, "--admin.http.host-port", admin, "--log-level", "error",
+		"--collector.otlp.grpc.host-port", otlp, "--query.http-server.host-port", query,
+		"--admin.http.host-port", admin, "--log-level", "error",
 	}
-	for _, unused := range []string{"collector.otlp.http", "collector.grpc-server", "collector.http-server", "query.grpc-server"} {
+	for _, unused := range []string{
+		"collector.otlp.http", "collector.grpc-server", "collector.http-server", "query.grpc-server",
+	} {
 		args = append(args, "--"+unused+".host-port", freeAddr(tb))
 	}
 	cmd := exec.Command(Tool(tb, "jaeger", "github.com/jaegertracing/jaeger/cmd/all-in-one"), args...)

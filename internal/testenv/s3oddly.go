@@ -37,7 +37,8 @@ func Repeats(begin, part string, times int) HTTPFault {
 }
 
 // entities is a document that is small, and large when it is read by the rules of XML.
-const entities = `<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;&b;&b;&b;">]>` +
+const entities = `<!DOCTYPE x [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">` +
+	`<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;">]>` +
 	`<ListBucketResult><IsTruncated>false</IsTruncated><Name>&c;</Name></ListBucketResult>`
 
 // EndlessHeaders answers with one header after the other.
@@ -143,7 +144,8 @@ func AnswersHTTP10(w http.ResponseWriter, r *http.Request, forward http.HandlerF
 		return
 	}
 	defer func() { _ = conn.Close() }()
-	_, _ = fmt.Fprintf(conn, "HTTP/1.0 %d %s\r\nContent-Type: application/xml\r\n\r\n", got.Code, http.StatusText(got.Code))
+	_, _ = fmt.Fprintf(conn, "HTTP/1.0 %d %s\r\nContent-Type: application/xml\r\n\r\n",
+		got.Code, http.StatusText(got.Code))
 	_, _ = conn.Write(got.Body.Bytes())
 }
 

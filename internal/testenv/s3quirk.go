@@ -28,7 +28,8 @@ var S3Quirks = []S3Quirk{
 	{"listing that is truncated and has no token", TruncatedWithoutToken},
 	{"PutObject: 200 and an empty body", On("PutObject", Says(http.StatusOK, "", ""))},
 	{"PutObject: a login page", On("PutObject", LoginPage)},
-	{"PutObject: stored nowhere", On("PutObject", Says(http.StatusOK, "", "", "ETag", `"d41d8cd98f00b204e9800998ecf8427e"`))},
+	{"PutObject: stored nowhere", On("PutObject",
+		Says(http.StatusOK, "", "", "ETag", `"d41d8cd98f00b204e9800998ecf8427e"`))},
 	{"CreateMultipartUpload: 200 and an empty body", On("CreateMultipartUpload", Says(http.StatusOK, "", ""))},
 	{"CreateMultipartUpload: a login page", On("CreateMultipartUpload", LoginPage)},
 	{"UploadPart: 200 and an empty body", On("UploadPart", Says(http.StatusOK, "", ""))},
@@ -56,16 +57,23 @@ var S3Quirks = []S3Quirk{
 	{"DeleteObject: nothing is deleted", On("DeleteObject", Says(http.StatusNoContent, "", ""))},
 	{"DeleteObject: a login page", On("DeleteObject", LoginPage)},
 	{"listing: a cached one of another prefix", On("ListObjectsV2", AnotherListing)},
-	{"listing: more tags than memory", On("ListObjectsV2", Repeats("<ListBucketResult><IsTruncated>false</IsTruncated>", "<Contents/>", 1<<20))},
+	{"listing: more tags than memory", On("ListObjectsV2",
+		Repeats("<ListBucketResult><IsTruncated>false</IsTruncated>", "<Contents/>", 1<<20))},
 	{"listing: deeper than memory", On("ListObjectsV2", Repeats("<ListBucketResult>", "<a>", 4<<20))},
-	{"listing: a document without an end", On("ListObjectsV2", Repeats("<ListBucketResult>", "<!-- and so on -->", 1<<20))},
+	{"listing: a document without an end", On("ListObjectsV2",
+		Repeats("<ListBucketResult>", "<!-- and so on -->", 1<<20))},
 	{"listing: entities in entities", On("ListObjectsV2", Says(http.StatusOK, "application/xml", entities))},
 	{"everything: headers without an end", EndlessHeaders},
-	{"GetObject: 206 that does not say of what", On("GetObject", Edits(func(a *Answer) { a.Status = http.StatusPartialContent; a.Header.Del("Content-Range") }))},
+	{"GetObject: 206 that does not say of what", On("GetObject", Edits(func(a *Answer) {
+		a.Status = http.StatusPartialContent
+		a.Header.Del("Content-Range")
+	}))},
 	{"GetObject: 416", On("GetObject", Refuses(http.StatusRequestedRangeNotSatisfiable, "InvalidRange"))},
 	{"GetObject: an error behind half of the bytes", On("GetObject", ErrorBehindHalf)},
-	{"CompleteMultipartUpload: EntityTooSmall", On("CompleteMultipartUpload", Refuses(http.StatusBadRequest, "EntityTooSmall"))},
-	{"UploadPart: a proxy's 413", On("UploadPart", Says(http.StatusRequestEntityTooLarge, "text/html", "<html><h1>413 Request Entity Too Large</h1></html>"))},
+	{"CompleteMultipartUpload: EntityTooSmall", On("CompleteMultipartUpload",
+		Refuses(http.StatusBadRequest, "EntityTooSmall"))},
+	{"UploadPart: a proxy's 413", On("UploadPart",
+		Says(http.StatusRequestEntityTooLarge, "text/html", "<html><h1>413 Request Entity Too Large</h1></html>"))},
 	{"UploadPart: the token has expired", On("UploadPart", Refuses(http.StatusBadRequest, "ExpiredToken"))},
 	{"everything: a firewall's page with 403", Says(http.StatusForbidden, "text/html", "<html><h1>Blocked</h1></html>")},
 	{"AbortMultipartUpload: 403", On("AbortMultipartUpload", Refuses(http.StatusForbidden, "AccessDenied"))},
@@ -88,12 +96,15 @@ var S3Lacks = []S3Quirk{
 	{"one form of ETags, and metadata", OtherETags},
 	{"an end without a token", TokenAtTheEnd},
 	{"names as they are", NamesAsURLs},
-	{"XML without marks and blanks before it", On("ListObjectsV2", Edits(func(a *Answer) { a.Body = "\ufeff\r\n" + a.Body }))},
+	{"XML without marks and blanks before it", On("ListObjectsV2",
+		Edits(func(a *Answer) { a.Body = "\ufeff\r\n" + a.Body }))},
 	{"XML namespaces", On("ListObjectsV2", Edits(func(a *Answer) {
 		a.Body = strings.ReplaceAll(a.Body, ` xmlns="http://s3.amazonaws.com/doc/2006-03-01/"`, "")
 	}))},
 	{"ranges that end behind the object", RefusesRangeBehindEnd},
-	{"HTTP/1.1", When(func(r *http.Request) bool { return r.Method == http.MethodGet && S3Operation(r) != "GetObject" }, AnswersHTTP10)},
+	{"HTTP/1.1", When(func(r *http.Request) bool {
+		return r.Method == http.MethodGet && S3Operation(r) != "GetObject"
+	}, AnswersHTTP10)},
 	{"an object at once", ShowsLater(4)},
 	{"metadata", On("HeadObject", Edits(func(a *Answer) { a.Header.Del("X-Amz-Meta-Snapshotd-Put") }))},
 }
@@ -140,7 +151,8 @@ func Says(status int, contentType, body string, header ...string) HTTPFault {
 
 // LoginPage answers as a network does that wants a password first.
 func LoginPage(w http.ResponseWriter, r *http.Request, forward http.HandlerFunc) {
-	const page = `<!DOCTYPE html><html><head><title>Sign in</title></head><body><form action="/login">Password<input></form></body></html>`
+	const page = `<!DOCTYPE html><html><head><title>Sign in</title></head>` +
+		`<body><form action="/login">Password<input></form></body></html>`
 	Says(http.StatusOK, "text/html; charset=utf-8", page)(w, r, forward)
 }
 

@@ -132,7 +132,8 @@ func checkContent(operation string, resp *http.Response) error {
 			resp.Header.Del("Content-Length")
 		}
 	case enc != "" && resp.ContentLength != 0:
-		return badAnswer("the server answered %d with a body in the encoding %.40q, which was not asked for", resp.StatusCode, enc)
+		return badAnswer("the server answered %d with a body in the encoding %.40q, which was not asked for",
+			resp.StatusCode, enc)
 	case operation != "GetObject":
 		return nil
 	}

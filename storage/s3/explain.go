@@ -29,10 +29,10 @@ const (
 	hintKey      = "the access key is not known there or has expired; check AWS_ACCESS_KEY_ID, or the profile"
 	hintClocks   = "the clocks of this machine and the server differ"
 	hintNoBucket = "create it, or correct the bucket, endpoint or region of the URL; it is not created by itself"
-	hintPartSize = "the server wants larger parts of an upload; give fewer of them with max_parts= in the URL, for example " +
-		"max_parts=100"
-	hintBodySize = "a proxy before the server limits the size of a request; let it pass 8 MiB, and more for databases over " +
-		"70 GiB (client_max_body_size of nginx)"
+	hintPartSize = "the server wants larger parts of an upload; give fewer of them with max_parts= in the URL, for " +
+		"example max_parts=100"
+	hintBodySize = "a proxy before the server limits the size of a request; let it pass 8 MiB, and more for databases " +
+		"over 70 GiB (client_max_body_size of nginx)"
 	hintTransfer = "the bytes arrived changed or not at all; look at the network, and the proxies before the server"
 	hintPage     = "this is a page of HTML: a proxy or a firewall before the server refuses, and not the bucket"
 	hintLogin    = "the network wants a login first"

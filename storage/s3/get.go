@@ -170,7 +170,8 @@ func (c *connection) cutOut(
 	if aws.ToInt64(out.ContentLength) > 0 {
 		c.features.noRange.Store(true)
 	}
-	if err := skip(ctx, out.Body, x.Offset); err != nil && err != io.EOF { //nolint:errorlint // wrapped, it is another error
+	err := skip(ctx, out.Body, x.Offset)
+	if err != nil && err != io.EOF { //nolint:errorlint // wrapped, it is another error
 		return nil, errors.Join(err, out.Body.Close())
 	}
 	body := out.Body

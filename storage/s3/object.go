@@ -197,4 +197,5 @@ func (s *Store) gone(ctx context.Context, c *connection, key string, before *s3.
 	}
 }
 
-const hintNotDeleted = "look at the server's log, and at what protects its objects or holds answers back (caches, replicas)"
+const hintNotDeleted = "look at the server's log, and at what protects its objects or holds answers back (caches, " +
+	"replicas)"

@@ -33,7 +33,8 @@ func (t tracing) HandleInitialize(
 	ctx context.Context, in middleware.InitializeInput, next middleware.InitializeHandler,
 ) (out middleware.InitializeOutput, metadata middleware.Metadata, err error) {
 	operation := awsmiddleware.GetOperationName(ctx)
-	ctx, call := span.Call(ctx, "S3."+operation, semconv.RPCSystemNameKey.String("aws-api"), semconv.RPCMethod("S3/"+operation),
+	ctx, call := span.Call(ctx, "S3."+operation,
+		semconv.RPCSystemNameKey.String("aws-api"), semconv.RPCMethod("S3/"+operation),
 		semconv.CloudRegion(awsmiddleware.GetRegion(ctx)), semconv.AWSS3Bucket(t.bucket))
 	defer call.End(nil)
 	call.SetAttributes(objectOf(in.Parameters)...)

@@ -109,8 +109,8 @@ func (m *module) edges() []edge {
 }
 
 // misplaced returns the imports that point up, and those that point sideways: to another room of the same floor. The
-// highest floor puts the others together, itself too, parts may be made of parts, and every room of the edges may import
-// internal/wire.
+// highest floor puts the others together, itself too, parts may be made of parts, and every room of the edges may
+// import internal/wire.
 func misplaced(all []edge) (up, sideways []edge) {
 	for _, e := range all {
 		from, fromFloor := room(e.from.dir)

@@ -1,7 +1,7 @@
 // Command kubernetes judges manifests as Kubernetes' API server would, without one: it builds a kustomization, or reads
 // a file, takes each object apart strictly, gives it the defaults, validates it with the server's own code, and holds
-// its pods against the Pod Security Standard "restricted". Custom resources are held against their definitions, which are
-// in the directory that -definitions names. What it has understood it prints as a JSON list. With -build, it judges
+// its pods against the Pod Security Standard "restricted". Custom resources are held against their definitions, which
+// are in the directory that -definitions names. What it has understood it prints as a JSON list. With -build, it judges
 // nothing and prints the manifests.
 package main
 
@@ -133,7 +133,8 @@ func restricted(object runtime.Object) error {
 		return err
 	}
 	level := psa.LevelVersion{Level: psa.LevelRestricted, Version: psa.LatestVersion()}
-	result := policy.AggregateCheckResults(evaluator.EvaluatePod(level, &set.Spec.Template.ObjectMeta, &set.Spec.Template.Spec))
+	pod := &set.Spec.Template
+	result := policy.AggregateCheckResults(evaluator.EvaluatePod(level, &pod.ObjectMeta, &pod.Spec))
 	if !result.Allowed {
 		return fmt.Errorf("not allowed by the Pod Security Standard %s: %s", level.Level, result.ForbiddenDetail())
 	}

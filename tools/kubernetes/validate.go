@@ -39,9 +39,11 @@ func validate(object runtime.Object) error {
 		}
 		return corevalidation.ValidateServiceCreate(o).ToAggregate()
 	case *policy.PodDisruptionBudget:
-		return policyvalidation.ValidatePodDisruptionBudget(o, policyvalidation.PodDisruptionBudgetValidationOptions{}).ToAggregate()
+		var opts policyvalidation.PodDisruptionBudgetValidationOptions
+		return policyvalidation.ValidatePodDisruptionBudget(o, opts).ToAggregate()
 	case *networking.NetworkPolicy:
-		return networkingvalidation.ValidateNetworkPolicy(o, networkingvalidation.NetworkPolicyValidationOptions{}).ToAggregate()
+		var opts networkingvalidation.NetworkPolicyValidationOptions
+		return networkingvalidation.ValidateNetworkPolicy(o, opts).ToAggregate()
 	case *apps.StatefulSet:
 		return validateSet(o).ToAggregate()
 	default:

@@ -43,7 +43,8 @@ func run(ctx context.Context) error {
 	flag.Parse()
 
 	db := filepath.Join(*dir, *name)
-	if _, err := snapshot.SaveWithVersion(ctx, zap.NewNop(), clientv3.Config{Endpoints: []string{*endpoint}}, db); err != nil {
+	etcd := clientv3.Config{Endpoints: []string{*endpoint}}
+	if _, err := snapshot.SaveWithVersion(ctx, zap.NewNop(), etcd, db); err != nil {
 		return fmt.Errorf("save: %w", err)
 	}
 	if err := deflate(db, db+".zip"); err != nil {
@@ -53,12 +54,14 @@ func run(ctx context.Context) error {
 		return err
 	}
 	client, err := minio.New(*s3, &minio.Options{
-		Creds: credentials.NewStaticV4(os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), ""), Region: *region,
+		Creds:  credentials.NewStaticV4(os.Getenv("AWS_ACCESS_KEY_ID"), os.Getenv("AWS_SECRET_ACCESS_KEY"), ""),
+		Region: *region,
 	})
 	if err != nil {
 		return fmt.Errorf("upload: %w", err)
 	}
-	_, err = client.FPutObject(ctx, *bucket, *name+".zip", db+".zip", minio.PutObjectOptions{ContentType: "application/zip", NumThreads: threads})
+	opts := minio.PutObjectOptions{ContentType: "application/zip", NumThreads: threads}
+	_, err = client.FPutObject(ctx, *bucket, *name+".zip", db+".zip", opts)
 	if err != nil {
 		return fmt.Errorf("upload: %w", err)
 	}

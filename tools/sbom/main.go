@@ -19,8 +19,8 @@ import (
 // allowed are the licences that a program under Apache-2.0 can be shipped with.
 var allowed = []string{"0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "MPL-2.0"}
 
-// known are the licences of modules that the other tool takes for another one, or does not find; each was read. All have
-// the text of Go's own, three clauses with "Neither the name of".
+// known are the licences of modules that the other tool takes for another one, or does not find; each was read. All
+// have the text of Go's own, three clauses with "Neither the name of".
 var known = map[string]string{
 	"filippo.io/hpke":      "BSD-3-Clause",
 	"golang.org/x/crypto":  "BSD-3-Clause",

@@ -18,7 +18,8 @@ import (
 const maxKeyFile = 1 << 20
 
 // ErrPrivate: a private key was given as a public one. It is never shown.
-var ErrPrivate = errors.New("is a private key (an identity); give the public key of it, and consider this one exposed if others can read the configuration")
+var ErrPrivate = errors.New("is a private key (an identity); give the public key of it, and consider this one " +
+	"exposed if others can read the configuration")
 
 // Recipients are those who can read the encrypted data. The zero value encrypts nothing.
 type Recipients struct {
@@ -109,7 +110,8 @@ func parseRecipient(key string) (age.Recipient, string, error) {
 	switch {
 	case key == "":
 		return nil, "", errors.New("is empty")
-	case strings.HasPrefix(upper, "AGE-SECRET-KEY-"), strings.HasPrefix(upper, "AGE-PLUGIN-"), strings.Contains(key, "PRIVATE KEY"):
+	case strings.HasPrefix(upper, "AGE-SECRET-KEY-"), strings.HasPrefix(upper, "AGE-PLUGIN-"),
+		strings.Contains(key, "PRIVATE KEY"):
 		return nil, "", ErrPrivate
 	case strings.ContainsAny(key, "\r\n"):
 		return nil, "", errors.New("has more than one line; give each recipient by itself")
@@ -126,7 +128,8 @@ func parseRecipient(key string) (age.Recipient, string, error) {
 	case strings.HasPrefix(key, "ssh-"):
 		return parseSSH(key)
 	default:
-		return nil, "", errors.New("is no public key of age (age1…) or SSH (ssh-ed25519 …, ssh-rsa …); passphrases are not supported")
+		return nil, "", errors.New("is no public key of age (age1…) or SSH (ssh-ed25519 …, ssh-rsa …); " +
+			"passphrases are not supported")
 	}
 }
 

@@ -60,7 +60,8 @@ func NewReader(r io.Reader) (*Reader, error) {
 
 // newDecoder returns a decoder for one goroutine.
 func newDecoder(r io.Reader) (*zstd.Decoder, error) {
-	dec, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
+	dec, err := zstd.NewReader(r,
+		zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		return nil, fmt.Errorf("make a zstd decoder: %w", err)
 	}

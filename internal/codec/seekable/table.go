@@ -98,7 +98,8 @@ func parseEntries(entries []byte, dataSize int64) ([]Frame, error) {
 			DecompressedSize: int64(binary.LittleEndian.Uint32(entries[4:])),
 		}
 		if f.Size == 0 || f.DecompressedSize == 0 || f.DecompressedSize > ChunkSize {
-			return nil, fmt.Errorf("%w: frame %d has impossible sizes: %d bytes of %d", ErrNoTable, len(frames), f.Size, f.DecompressedSize)
+			return nil, fmt.Errorf("%w: frame %d has impossible sizes: %d bytes of %d",
+				ErrNoTable, len(frames), f.Size, f.DecompressedSize)
 		}
 		offset += f.Size
 		decoded += f.DecompressedSize

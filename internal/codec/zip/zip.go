@@ -81,7 +81,8 @@ func (z *reader) Read(p []byte) (int, error) {
 
 // explain tells a damaged archive from a reader that broke off.
 func explain(err error) error {
-	if _, corrupt := errors.AsType[flate.CorruptInputError](err); corrupt || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+	_, corrupt := errors.AsType[flate.CorruptInputError](err)
+	if corrupt || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return wrong("%v", err)
 	}
 	return err
@@ -146,7 +147,8 @@ func (z *reader) directory(b []byte) error {
 	switch {
 	case le.Uint32(b[16:]) != z.crc.Sum32():
 		return wrong("the checksum of its file is %08x instead of %08x", z.crc.Sum32(), le.Uint32(b[16:]))
-	case le.Uint32(b[20:]) != small(z.taken.n) && le.Uint32(b[20:]) != 1<<32-1, le.Uint32(b[24:]) != small(z.n) && le.Uint32(b[24:]) != 1<<32-1:
+	case le.Uint32(b[20:]) != small(z.taken.n) && le.Uint32(b[20:]) != 1<<32-1,
+		le.Uint32(b[24:]) != small(z.n) && le.Uint32(b[24:]) != 1<<32-1:
 		return wrong("the sizes of its file are not those of its directory")
 	case len(b) < centralSize+names:
 		return wrong("its directory is cut off")

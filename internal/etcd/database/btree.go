@@ -355,7 +355,8 @@ func (p page) checkKey(i int, key, low, high []byte) error {
 	if len(key) == 0 || len(key) > maxKeySize {
 		return unreadable("the key of element %d of page %d has %d bytes", i, p.id, len(key))
 	}
-	if c := bytes.Compare(key, low); low != nil && (c < 0 || c == 0 && i > 0) || high != nil && bytes.Compare(key, high) >= 0 {
+	c := bytes.Compare(key, low)
+	if low != nil && (c < 0 || c == 0 && i > 0) || high != nil && bytes.Compare(key, high) >= 0 {
 		return unreadable("the key of element %d of page %d is out of order", i, p.id)
 	}
 	return nil

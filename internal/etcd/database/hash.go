@@ -26,7 +26,9 @@ type hasher struct {
 
 // newHasher returns a hasher, which is at work until end is called.
 func newHasher() *hasher {
-	h := &hasher{todo: make(chan [][]byte, hashBatches), used: make(chan [][]byte, hashBatches), result: make(chan struct{})}
+	h := &hasher{
+		todo: make(chan [][]byte, hashBatches), used: make(chan [][]byte, hashBatches), result: make(chan struct{}),
+	}
 	go h.run()
 	return h
 }

@@ -84,7 +84,8 @@ func mapFile(f *os.File) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() == 0 || int64(int(info.Size())) != info.Size() {
-		return nil, fmt.Errorf("map %s: %w: it is a file of mode %v and %d bytes", f.Name(), ErrUnreadable, info.Mode(), info.Size())
+		return nil, fmt.Errorf("map %s: %w: it is a file of mode %v and %d bytes",
+			f.Name(), ErrUnreadable, info.Mode(), info.Size())
 	}
 	data, err := syscall.Mmap(int(f.Fd()), 0, int(info.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
 	if err != nil {
@@ -130,7 +131,8 @@ func asError(cause any) error {
 		panic(cause)
 	}
 	if _, fault := cause.(interface{ Addr() uintptr }); fault {
-		return fmt.Errorf("%w: a mapped page cannot be read or written (the disk fails or is full, or the file became shorter): %w", ErrUnreadable, err)
+		return fmt.Errorf("%w: a mapped page cannot be read or written "+
+			"(the disk fails or is full, or the file became shorter): %w", ErrUnreadable, err)
 	}
 	return fmt.Errorf("%w: %w", ErrUnreadable, err)
 }

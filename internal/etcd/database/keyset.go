@@ -39,7 +39,8 @@ func newTable(dir tempDir, slotSize int) (*table, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &table{dir: dir, slotSize: slotSize, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, slots: slots}, nil
+	seeds := [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}
+	return &table{dir: dir, slotSize: slotSize, seeds: seeds, slots: slots}, nil
 }
 
 // set puts a key into the set, or takes it out, and returns its slot; nil when it was out already.

@@ -135,8 +135,8 @@ func parseRevision(k []byte) (rev revision, tombstone, ok bool) {
 // recordFields are the types of the fields of mvccpb.KeyValue: key, create_revision, mod_revision, version, value,
 // lease. An etcd below 3.7 ends when a field has another one.
 var recordFields = [...]protowire.Type{
-	1: protowire.BytesType, 2: protowire.VarintType, 3: protowire.VarintType, 4: protowire.VarintType, 5: protowire.BytesType,
-	6: protowire.VarintType,
+	1: protowire.BytesType, 2: protowire.VarintType, 3: protowire.VarintType, 4: protowire.VarintType,
+	5: protowire.BytesType, 6: protowire.VarintType,
 }
 
 // parseRecord returns the key and the lease of a marshalled mvccpb.KeyValue without unmarshalling it. The key is nil

@@ -50,9 +50,9 @@ func (r *Replay) note(value []byte) error {
 }
 
 // Mend makes the records of a database consistent again after gaps were crossed. etcd takes the records of a key for
-// consecutive versions. When the key was changed in a gap, some versions are missing: etcd's count would differ from the
-// version in the records until a compaction and a restart, and so between members that were restarted and others. So the
-// records of such a key before the gap are removed.
+// consecutive versions. When the key was changed in a gap, some versions are missing: etcd's count would differ from
+// the version in the records until a compaction and a restart, and so between members that were restarted and others.
+// So the records of such a key before the gap are removed.
 //
 // The error wraps [ErrDiffers] when a record behind a gap cannot follow those before it.
 func (r *Replay) Mend() (c Crossed, err error) {
@@ -141,11 +141,13 @@ func (t *trail) continues(main int64, f fields, lostAt func(int64) bool, lost in
 		return !alive, nil
 	case alive && f.created == t.created:
 		if skipped := f.version - t.version - 1; skipped < 0 || skipped > lost {
-			return false, fmt.Errorf("it is version %d of a key that had version %d at revision %d", f.version, t.version, t.main)
+			return false, fmt.Errorf("it is version %d of a key that had version %d at revision %d",
+				f.version, t.version, t.main)
 		}
 		return f.version == t.version+1, nil
 	case f.created <= t.main || f.created >= main || !lostAt(f.created) || f.version > lost+1:
-		return false, fmt.Errorf("it is version %d of a key that was made at revision %d, where it was not", f.version, f.created)
+		return false, fmt.Errorf("it is version %d of a key that was made at revision %d, where it was not",
+			f.version, f.created)
 	}
 	return false, nil
 }

@@ -27,11 +27,12 @@ type Options struct {
 
 // Result is the answer of the restored etcd.
 type Result struct {
-	HashKV          uint32 `json:"hashKv"`       // etcd's HashKV at HashRevision
-	HashRevision    int64  `json:"hashRevision"` // the snapshot's revision, or the first later one that etcd can be asked for
-	CompactRevision int64  `json:"compactRevision"`
-	Revision        int64  `json:"revision"`  // current when it had started
-	TotalKeys       int64  `json:"totalKeys"` // live at the snapshot's revision
+	HashKV uint32 `json:"hashKv"` // etcd's HashKV at HashRevision
+	// HashRevision is the snapshot's revision, or the first later one that etcd can be asked for.
+	HashRevision    int64 `json:"hashRevision"`
+	CompactRevision int64 `json:"compactRevision"`
+	Revision        int64 `json:"revision"`  // current when it had started
+	TotalKeys       int64 `json:"totalKeys"` // live at the snapshot's revision
 
 	Disarmed []string `json:"disarmed,omitempty"` // alarms that kept it from writing, each its name and the member's id
 }

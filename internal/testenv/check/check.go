@@ -1,4 +1,5 @@
-// Package check has the small helpers of tests that every package needs. It links no server, unlike the rest of testenv.
+// Package check has the small helpers of tests that every package needs. It links no server, unlike the rest of
+// testenv.
 package check
 
 import (
@@ -35,7 +36,8 @@ func Eventually(tb testing.TB, what string, done func() bool) {
 	}
 }
 
-// RSSAnon returns the resident anonymous memory of this process in bytes. It skips the test where the kernel does not tell.
+// RSSAnon returns the resident anonymous memory of this process in bytes. It skips the test where the kernel does not
+// tell.
 func RSSAnon(tb testing.TB) int64 {
 	tb.Helper()
 	status, err := os.ReadFile("/proc/self/status")

@@ -24,7 +24,8 @@ func (d *Driller) Drill(_ context.Context, file string, revision int64) (reposit
 	d.Count++
 	dir := d.TB.TempDir()
 	cfg := etcdutl.RestoreConfig{
-		SnapshotPath: file, OutputDataDir: filepath.Join(dir, "data"), Name: "default", PeerURLs: []string{"http://localhost:2380"},
+		SnapshotPath: file, OutputDataDir: filepath.Join(dir, "data"), Name: "default",
+		PeerURLs:       []string{"http://localhost:2380"},
 		InitialCluster: "default=http://localhost:2380", InitialClusterToken: "token",
 	}
 	if err := datadir.Make(cfg); err != nil {
@@ -33,7 +34,8 @@ func (d *Driller) Drill(_ context.Context, file string, revision int64) (reposit
 	defer func() { _ = os.RemoveAll(dir) }()
 	m := d.at(cfg.OutputDataDir, revision) //nolint:contextcheck // the test's own context ends it
 	return repository.Drilled{
-		HashKV: m.Hash.Hash, HashRevision: m.Hash.Revision, CompactRevision: m.Hash.CompactRevision, TotalKeys: int64(len(m.Keys)),
+		HashKV: m.Hash.Hash, HashRevision: m.Hash.Revision, CompactRevision: m.Hash.CompactRevision,
+		TotalKeys: int64(len(m.Keys)),
 	}, nil
 }
 

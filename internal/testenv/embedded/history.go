@@ -72,7 +72,9 @@ func (h *History) change(ctx context.Context) (err error) {
 }
 
 // oddKeys are keys that texts do not have.
-var oddKeys = [][]byte{{0}, {0xff, 0xff}, []byte("a"), []byte("a\x00"), {0x80, 0xc3, 0xa9}, bytes.Repeat([]byte("k"), 3000)}
+var oddKeys = [][]byte{
+	{0}, {0xff, 0xff}, []byte("a"), []byte("a\x00"), {0x80, 0xc3, 0xa9}, bytes.Repeat([]byte("k"), 3000),
+}
 
 func (h *History) key() []byte {
 	if h.rnd.IntN(20) == 0 {

@@ -1,6 +1,6 @@
-// Package simetcd has etcds for tests of thousands of clusters, which one machine could not run. One process serves many
-// of them, each under an address of its own below 127.0.0.0/8, and keeps them in memory. They answer as much of etcd's API
-// as a catalog, an election and a save ask for, as etcd does: the catalog's conformance suite passes on one.
+// Package simetcd has etcds for tests of thousands of clusters, which one machine could not run. One process serves
+// many of them, each under an address of its own below 127.0.0.0/8, and keeps them in memory. They answer as much of
+// etcd's API as a catalog, an election and a save ask for, as etcd does: the catalog's conformance suite passes on one.
 package simetcd
 
 import (
@@ -42,7 +42,8 @@ type lease struct {
 
 func newEtcd(id uint64, url string) *etcd {
 	return &etcd{
-		id: id, url: url, revision: 1, versions: map[string][]*mvccpb.KeyValue{}, leases: map[int64]*lease{}, watches: map[*watch]bool{},
+		id: id, url: url, revision: 1,
+		versions: map[string][]*mvccpb.KeyValue{}, leases: map[int64]*lease{}, watches: map[*watch]bool{},
 	}
 }
 
@@ -90,8 +91,8 @@ func (e *etcd) within(from, end []byte, revision int64) (all []*mvccpb.KeyValue)
 
 // read reads a range. current is the revision at which a request without one is answered.
 func (e *etcd) read(r *etcdserverpb.RangeRequest, current int64) (*etcdserverpb.RangeResponse, error) {
-	if r.SortTarget != etcdserverpb.RangeRequest_KEY || r.SortOrder == etcdserverpb.RangeRequest_DESCEND || r.MinModRevision > 0 ||
-		r.MaxModRevision > 0 || r.MinCreateRevision > 0 || r.MaxCreateRevision > 0 {
+	if r.SortTarget != etcdserverpb.RangeRequest_KEY || r.SortOrder == etcdserverpb.RangeRequest_DESCEND ||
+		r.MinModRevision > 0 || r.MaxModRevision > 0 || r.MinCreateRevision > 0 || r.MaxCreateRevision > 0 {
 		return nil, status.Error(codes.Unimplemented, "a simulated etcd has no such range")
 	}
 	revision := cmp.Or(max(0, r.Revision), current)
@@ -111,7 +112,9 @@ func (e *etcd) read(r *etcdserverpb.RangeRequest, current int64) (*etcdserverpb.
 	}
 	for _, kv := range all {
 		if r.KeysOnly {
-			kv = &mvccpb.KeyValue{Key: kv.Key, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision, Version: kv.Version}
+			kv = &mvccpb.KeyValue{
+				Key: kv.Key, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision, Version: kv.Version,
+			}
 		}
 		resp.Kvs = append(resp.Kvs, kv)
 	}
@@ -146,8 +149,8 @@ func (c *change) put(r *etcdserverpb.PutRequest) (*etcdserverpb.PutResponse, err
 	}
 	was := c.at(string(r.Key), c.main)
 	kv := &mvccpb.KeyValue{
-		Key: r.Key, Value: r.Value, Lease: r.Lease, CreateRevision: cmp.Or(was.GetCreateRevision(), c.main), ModRevision: c.main,
-		Version: was.GetVersion() + 1,
+		Key: r.Key, Value: r.Value, Lease: r.Lease,
+		CreateRevision: cmp.Or(was.GetCreateRevision(), c.main), ModRevision: c.main, Version: was.GetVersion() + 1,
 	}
 	c.write(kv, was, mvccpb.Event_PUT)
 	resp := &etcdserverpb.PutResponse{}
@@ -244,7 +247,8 @@ func (e *etcd) apply(do func(*change) error) error {
 	if err := do(c); err != nil {
 		for _, ev := range c.events {
 			key := string(ev.Kv.Key)
-			e.versions[key] = slices.DeleteFunc(e.versions[key], func(kv *mvccpb.KeyValue) bool { return kv.ModRevision == c.main })
+			e.versions[key] = slices.DeleteFunc(e.versions[key],
+				func(kv *mvccpb.KeyValue) bool { return kv.ModRevision == c.main })
 		}
 		return err
 	}

@@ -23,8 +23,8 @@ const connectionsOfEach = 15_000
 // role is the variable that makes a test program serve etcds; its value is the file of their snapshot, or "none".
 const role = "SNAPSHOTD_SIMULATED_ETCDS"
 
-// Main serves etcds and does not return, when [Start] has started this process. A program of tests that calls Start calls
-// it first, in TestMain.
+// Main serves etcds and does not return, when [Start] has started this process. A program of tests that calls Start
+// calls it first, in TestMain.
 func Main() {
 	file := os.Getenv(role)
 	if file == "" {
@@ -45,8 +45,8 @@ type Fleet struct {
 
 type process struct{ Port, Control int }
 
-// Start starts n etcds, to each of which a number of connections is made. They end with the test. snapshot is what each of
-// them gives, with its checksum as etcd sends it; nil for none.
+// Start starts n etcds, to each of which a number of connections is made. They end with the test. snapshot is what each
+// of them gives, with its checksum as etcd sends it; nil for none.
 func Start(tb testing.TB, n, connections int, snapshot []byte) *Fleet {
 	tb.Helper()
 	file := "none"
@@ -97,7 +97,8 @@ func startProcess(tb testing.TB, file string) (p process) {
 // URL returns the address of an etcd.
 func (f *Fleet) URL(i int) string {
 	const octet = 250 // of an address, from 1 on
-	return fmt.Sprintf("http://127.%d.%d.%d:%d", i/octet/octet+1, i/octet%octet+1, i%octet+1, f.processes[i%len(f.processes)].Port)
+	return fmt.Sprintf("http://127.%d.%d.%d:%d",
+		i/octet/octet+1, i/octet%octet+1, i%octet+1, f.processes[i%len(f.processes)].Port)
 }
 
 // Ports returns the ports of all addresses.

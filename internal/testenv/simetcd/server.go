@@ -95,7 +95,9 @@ func (s kv) Put(ctx context.Context, r *etcdserverpb.PutRequest) (resp *etcdserv
 	return resp, nil
 }
 
-func (s kv) DeleteRange(ctx context.Context, r *etcdserverpb.DeleteRangeRequest) (resp *etcdserverpb.DeleteRangeResponse, err error) {
+func (s kv) DeleteRange(
+	ctx context.Context, r *etcdserverpb.DeleteRangeRequest,
+) (resp *etcdserverpb.DeleteRangeResponse, err error) {
 	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	_ = e.apply(func(c *change) error { resp = c.remove(r); return nil })
@@ -127,14 +129,18 @@ type leases struct {
 	*etcds
 }
 
-func (s leases) LeaseGrant(ctx context.Context, r *etcdserverpb.LeaseGrantRequest) (*etcdserverpb.LeaseGrantResponse, error) {
+func (s leases) LeaseGrant(
+	ctx context.Context, r *etcdserverpb.LeaseGrantRequest,
+) (*etcdserverpb.LeaseGrantResponse, error) {
 	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	id := e.grant(r.ID, time.Duration(r.TTL)*time.Second, time.Now())
 	return &etcdserverpb.LeaseGrantResponse{Header: e.header(), ID: id, TTL: r.TTL}, nil
 }
 
-func (s leases) LeaseRevoke(ctx context.Context, r *etcdserverpb.LeaseRevokeRequest) (*etcdserverpb.LeaseRevokeResponse, error) {
+func (s leases) LeaseRevoke(
+	ctx context.Context, r *etcdserverpb.LeaseRevokeRequest,
+) (*etcdserverpb.LeaseRevokeResponse, error) {
 	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	if e.leases[r.ID] == nil {
@@ -184,7 +190,9 @@ func (s leases) LeaseTimeToLive(
 	return resp, nil
 }
 
-func (s leases) LeaseLeases(ctx context.Context, _ *etcdserverpb.LeaseLeasesRequest) (*etcdserverpb.LeaseLeasesResponse, error) {
+func (s leases) LeaseLeases(
+	ctx context.Context, _ *etcdserverpb.LeaseLeasesRequest,
+) (*etcdserverpb.LeaseLeasesResponse, error) {
 	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	resp := &etcdserverpb.LeaseLeasesResponse{Header: e.header()}
@@ -310,7 +318,8 @@ func (e *etcd) watch(r *etcdserverpb.WatchRequest, mine map[int64]*watch, out *q
 	out.put(&etcdserverpb.WatchResponse{Header: e.header(), WatchId: w.id, Created: true})
 	if c.StartRevision > 0 && c.StartRevision <= e.compacted {
 		out.put(&etcdserverpb.WatchResponse{
-			Header: e.header(), WatchId: w.id, Canceled: true, CompactRevision: e.compacted, CancelReason: rpctypes.ErrCompacted.Error(),
+			Header: e.header(), WatchId: w.id, Canceled: true, CompactRevision: e.compacted,
+			CancelReason: rpctypes.ErrCompacted.Error(),
 		})
 		return
 	}
@@ -327,7 +336,9 @@ type members struct {
 	*etcds
 }
 
-func (s members) MemberList(ctx context.Context, _ *etcdserverpb.MemberListRequest) (*etcdserverpb.MemberListResponse, error) {
+func (s members) MemberList(
+	ctx context.Context, _ *etcdserverpb.MemberListRequest,
+) (*etcdserverpb.MemberListResponse, error) {
 	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	return &etcdserverpb.MemberListResponse{Header: e.header(), Members: []*etcdserverpb.Member{
@@ -345,8 +356,8 @@ func (s maintenance) Status(ctx context.Context, _ *etcdserverpb.StatusRequest) 
 	defer e.mu.Unlock()
 	size := int64(len(s.snapshot))
 	return &etcdserverpb.StatusResponse{
-		Header: e.header(), Version: version, StorageVersion: "3.7.0", Leader: e.id, DbSize: size, DbSizeInUse: size, RaftTerm: 2,
-		RaftIndex: uint64(e.revision), RaftAppliedIndex: uint64(e.revision),
+		Header: e.header(), Version: version, StorageVersion: "3.7.0", Leader: e.id, DbSize: size, DbSizeInUse: size,
+		RaftTerm: 2, RaftIndex: uint64(e.revision), RaftAppliedIndex: uint64(e.revision),
 	}, nil
 }
 
@@ -379,7 +390,9 @@ type auth struct {
 	*etcds
 }
 
-func (s auth) AuthStatus(ctx context.Context, _ *etcdserverpb.AuthStatusRequest) (*etcdserverpb.AuthStatusResponse, error) {
+func (s auth) AuthStatus(
+	ctx context.Context, _ *etcdserverpb.AuthStatusRequest,
+) (*etcdserverpb.AuthStatusResponse, error) {
 	e := s.lock(ctx)
 	defer e.mu.Unlock()
 	return &etcdserverpb.AuthStatusResponse{Header: e.header()}, nil
