@@ -209,12 +209,6 @@ func (x *comparison) adoptable(v *view, g *repository.Group) *repository.Object 
 	return o
 }
 
-// foreignObject is an object that was read, as it was then, and found to be no snapshot.
-type foreignObject struct {
-	size    int64
-	modTime time.Time
-}
-
 // knownForeign reports whether an object was read before, as it is, and found to be no snapshot.
 func (x *comparison) knownForeign(backend string, o *repository.Object) bool {
 	was, ok := x.c.foreign.Get(backend, o.Key, x.begin)

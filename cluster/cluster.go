@@ -31,6 +31,10 @@ const (
 // objects beyond that again each time.
 const maxCached = 10_000
 
+// downloads is how many downloads of a cluster's snapshots are read at the same time: each one holds parts of an
+// object and frames, about 60 MiB of a large one in a bucket, until it is closed.
+const downloads = 2
+
 // cleanupTimeout bounds the work after a call was cancelled: removing traces and writing the record.
 const cleanupTimeout = 20 * time.Second
 
@@ -126,6 +130,12 @@ type Cluster struct {
 	repairWanted chan struct{}  // holds a token when there may be a copy to repair
 }
 
+// foreignObject is an object that was read, as it was then, and found to be no snapshot.
+type foreignObject struct {
+	size    int64
+	modTime time.Time
+}
+
 // New returns a cluster. It does no I/O: the service starts also when etcd or a backend is down, and a save must be
 // possible as soon as they are back.
 func New(cfg Config) (*Cluster, error) {
@@ -177,54 +187,6 @@ func (c *Cluster) Name() string { return c.cfg.Name }
 // Repositories returns those on the cluster's backends, in the order of the configuration.
 func (c *Cluster) Repositories() []*repository.Repository { return slices.Clone(c.repos) }
 
-// BackendNames returns the names of the cluster's backends in the order of the configuration.
-func (c *Cluster) BackendNames() []string { return namesOf(c.repos) }
-
-// namesOf returns the names of the backends of some repositories.
-func namesOf(repos []*repository.Repository) []string {
-	names := make([]string, len(repos))
-	for i, r := range repos {
-		names[i] = r.Name()
-	}
-	return names
-}
-
-// repo returns the repository on the configured backend of a name, or nil.
-func (c *Cluster) repo(backend string) *repository.Repository {
-	for _, r := range c.repos {
-		if r.Name() == backend {
-			return r
-		}
-	}
-	return nil
-}
-
-// choose returns the repositories on the named backends in the order of the configuration, all when names is empty.
-// The order decides which copy is read first, and which error a save returns.
-func (c *Cluster) choose(names []string) ([]*repository.Repository, error) {
-	if len(names) == 0 {
-		return c.repos, nil
-	}
-	for _, n := range names {
-		if _, err := c.named("backends", n); err != nil {
-			return nil, err
-		}
-	}
-	var chosen []*repository.Repository
-	for _, r := range c.repos {
-		if slices.ContainsFunc(names, func(n string) bool { return snapshot.IsBackend(r.Name(), n) }) {
-			chosen = append(chosen, r)
-		}
-	}
-	return chosen, nil
-}
-
-// noBackend is the error for a field that names a backend which is not configured.
-func (c *Cluster) noBackend(field, name string) error {
-	return snapshot.Invalid(field, "cluster %q has no backend %q; it has %s", c.cfg.Name, name,
-		snapshot.Join(c.BackendNames()))
-}
-
 // Get returns a record of the catalog; a [snapshot.Error] with ReasonSnapshotNotFound when there is none of that name.
 func (c *Cluster) Get(ctx context.Context, name string) (*snapshot.Record, error) {
 	if name == "" {
@@ -255,6 +217,23 @@ func (c *Cluster) List(ctx context.Context, q snapshot.Query) (snapshot.Page, er
 
 func isEmpty(p snapshot.Page) bool {
 	return len(p.Records) == 0 && len(p.Unreadable) == 0 && p.NextPageToken == ""
+}
+
+// liveEtcd returns the id of the etcd cluster that is saved now. Another etcd may have been saved to the same place,
+// or this one before it was restored: the outcome of its requests must not be told to a caller of this one. When the
+// id is not known, no request id is taken in. A request that is repeated then makes one snapshot too many, which is
+// no lie.
+func (c *Cluster) liveEtcd(ctx context.Context) string {
+	source, ok := c.cfg.Source.(Identifier)
+	if !ok {
+		return ""
+	}
+	id, err := source.ClusterID(ctx)
+	if err != nil {
+		c.log.WarnContext(ctx, "requests of snapshots that are found are not known: etcd does not say its cluster id",
+			"error", err)
+	}
+	return id
 }
 
 // observe reports an event. Metrics, watchers and the log of the service live from these events, so each of them is

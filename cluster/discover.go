@@ -58,23 +58,6 @@ func (r *reconciliation) discover(ctx context.Context, it item, e *effect) error
 	return r.commit(ctx, it, d.rec, e, true)
 }
 
-// liveEtcd returns the id of the etcd cluster that is saved now. Another etcd may have been saved to the same place,
-// or this one before it was restored: the outcome of its requests must not be told to a caller of this one. When the
-// id is not known, no request id is taken in. A request that is repeated then makes one snapshot too many, which is
-// no lie.
-func (c *Cluster) liveEtcd(ctx context.Context) string {
-	source, ok := c.cfg.Source.(Identifier)
-	if !ok {
-		return ""
-	}
-	id, err := source.ClusterID(ctx)
-	if err != nil {
-		c.log.WarnContext(ctx, "requests of snapshots that are found are not known: etcd does not say its cluster id",
-			"error", err)
-	}
-	return id
-}
-
 // discoverOn takes in the files of one name on one backend.
 func (r *reconciliation) discoverOn(ctx context.Context, i int, g *repository.Group, d *discovery, e *effect) {
 	v := r.views[i]

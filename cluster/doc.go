@@ -4,7 +4,8 @@
 // A [Cluster] has one file for each of these operations, which reads from top to bottom: the order of its steps is the
 // point of it. Only save and reconcile have several. A save is in save.go, transfer.go (its bytes), fallback.go and
 // takeover.go (another save has its request). A reconcile begins in reconcile.go, and goes on to one name
-// (reconcilerecord.go), one location (reconcilelocation.go), and names without a record (discover.go, adopt.go).
+// (reconcilerecord.go), one location (reconcilelocation.go), a copy of a save that was taken over (superseded.go), and
+// names without a record (discover.go, adopt.go). With retire.go it forgets what nodes that are gone had.
 //
 // Single steps are rooms below: reading (etcd's stream becomes the stored form), repairing (one copy is made from
 // another), fallback (what stays on this replica's disk until a backend takes it), verifying (one copy), scrubbing (the

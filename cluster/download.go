@@ -8,10 +8,6 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// downloads is how many downloads of a cluster's snapshots are read at the same time: each one holds parts of an
-// object and frames, about 60 MiB of a large one in a bucket, until it is closed.
-const downloads = 2
-
 // Download opens a snapshot for reading, and waits while two are being read. When no backend is named, the next one is
 // tried after a copy that cannot be read. The caller closes the download.
 func (c *Cluster) Download(ctx context.Context, req DownloadRequest) (*downloading.Download, error) {

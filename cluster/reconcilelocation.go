@@ -236,3 +236,35 @@ func (x *comparison) compare(v *view, rec, found *snapshot.Record, data *reposit
 	}
 	return l
 }
+
+// catchUp writes the manifest in this node's own directory anew after another replica has changed labels or pin. The
+// record alone is no reason to, because the catalog is no witness. The manifest on a shared backend is one. Without it
+// the manifest here stays as it is until this replica is asked for the same update.
+func (x *comparison) catchUp(ctx context.Context, v *view, rec *snapshot.Record) {
+	if !rec.Outdated(v.repo.Name()) || x.validateOnly {
+		return
+	}
+	m, err := v.repo.ReadManifest(ctx, rec.Name)
+	if err == nil && m.Record.Generation >= rec.Generation {
+		rec.SetOutdated(v.repo.Name(), false)
+		return
+	}
+	for _, src := range x.c.repos {
+		if l := rec.Location(src.Name()); err != nil || local(src) || l == nil || l.State != snapshot.StateReady {
+			continue
+		}
+		doc, cerr := src.CheckManifest(ctx, rec)
+		if cerr != nil {
+			x.c.log.WarnContext(ctx, "manifest not brought up to date", "snapshot", rec.Name, "backend", v.repo.Name(),
+				"from", src.Name(), "error", cerr)
+			continue
+		}
+		if err = v.repo.PutManifest(ctx, rec.Name, doc); err == nil {
+			rec.SetOutdated(v.repo.Name(), false)
+			return
+		}
+	}
+	if err != nil {
+		x.failObject(v, err)
+	}
+}
