@@ -219,6 +219,14 @@ func isEmpty(p snapshot.Page) bool {
 	return len(p.Records) == 0 && len(p.Unreadable) == 0 && p.NextPageToken == ""
 }
 
+// ownerAlive reports whether the replica that saves a snapshot holds the save lock still. A record without an owner
+// is of no save that runs. The lock is the only witness: the clock of a record, or the silence of a replica, proves
+// nothing.
+func (c *Cluster) ownerAlive(ctx context.Context, rec *snapshot.Record) (bool, error) {
+	owner, err := c.cfg.Saves.LockOwner(ctx)
+	return owner != "" && owner == rec.Owner(), err
+}
+
 // liveEtcd returns the id of the etcd cluster that is saved now. Another etcd may have been saved to the same place,
 // or this one before it was restored: the outcome of its requests must not be told to a caller of this one. When the
 // id is not known, no request id is taken in. A request that is repeated then makes one snapshot too many, which is

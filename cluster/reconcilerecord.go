@@ -177,14 +177,6 @@ func (r *reconciliation) reconcileSaving(ctx context.Context, it item, rec *snap
 	return true, nil
 }
 
-// ownerAlive reports whether the replica that saves a snapshot holds the save lock still. A record without an owner
-// is of no save that runs. The lock is the only witness: the clock of a record, or the silence of a replica, proves
-// nothing.
-func (c *Cluster) ownerAlive(ctx context.Context, rec *snapshot.Record) (bool, error) {
-	owner, err := c.cfg.Saves.LockOwner(ctx)
-	return owner != "" && owner == rec.Owner(), err
-}
-
 // reconcileInterrupted makes the record of a save that was given up tell the truth about the backends.
 func (x *comparison) reconcileInterrupted(ctx context.Context, it item, rec *snapshot.Record, e *effect) {
 	why := rec.AssumeNothing()

@@ -148,6 +148,11 @@ func (c *Cluster) repairCopy(
 	return res, err
 }
 
+// hasFallback reports whether this replica has the snapshot of a record as its upload fallback.
+func (c *Cluster) hasFallback(rec *snapshot.Record) bool {
+	return c.fallback != nil && c.node.HasFallback(rec)
+}
+
 // repairFailed notes in the record that an attempt has failed, and when the next one is due. The catalog has it, so
 // that a new leader does not begin with all copies at once.
 func (c *Cluster) repairFailed(
