@@ -33,7 +33,8 @@ func IsBackend(backend, given string) bool {
 	return given == backend || given == configured
 }
 
-// IsChosen reports whether a backend is one of those that a caller gave, as [IsBackend] does; all are when none is given.
+// IsChosen reports whether a backend is one of those that a caller gave, as [IsBackend] does; all are when none is
+// given.
 func IsChosen(backend string, given []string) bool {
 	return len(given) == 0 || slices.ContainsFunc(given, func(name string) bool { return IsBackend(backend, name) })
 }

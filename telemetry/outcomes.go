@@ -12,9 +12,10 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// outcomes are the times of the last success and the last failure of saves and reconciles, for each backend, the snapshots
-// that are damaged, and the last proof. An alert that compares the two times ends when the cause is mended, and not before.
-// One on the increase of a counter would go on for as long as it looks back, and end then although nothing was mended.
+// outcomes are the times of the last success and the last failure of saves and reconciles, for each backend, the
+// snapshots that are damaged, and the last proof. An alert that compares the two times ends when the cause is mended,
+// and not before. One on the increase of a counter would go on for as long as it looks back, and end then although
+// nothing was mended.
 type outcomes struct {
 	mu       sync.Mutex
 	clusters map[string]*clusterOutcomes
@@ -68,7 +69,8 @@ func (o *outcomes) register(m metric.Meter) error {
 		"When the last snapshot was begun that the backend holds (success), and the last one that did not reach it (error), "+
 			"as far as this replica knows; in seconds since 1970, 0 when there was none.")
 	reconciles := observable("snapshotd.last_reconcile.timestamp", "s",
-		"When a reconcile of this replica has ended last, by its result on the backend; in seconds since 1970, 0 when none has.")
+		"When a reconcile of this replica has ended last, by its result on the backend; "+
+			"in seconds since 1970, 0 when none has.")
 	damaged := observable("snapshotd.snapshots.damaged", "",
 		"Snapshots in the catalog that did not pass their last verification; 0 on replicas that do not lead.")
 	proven := observable("snapshotd.last_proven_restore.timestamp", "s",
@@ -158,7 +160,8 @@ func (o *outcomes) saved(s *snapshot.Snapshot, unscheduled ...string) {
 
 // located notes that a backend holds a snapshot: by its save, or after all by a repair.
 func (o *outcomes) located(ev snapshot.Event) {
-	if ev.Snapshot == nil || ev.Snapshot.Trigger == snapshot.TriggerAdopted || !slices.Contains(ev.Snapshot.ReadyOn(), ev.Backend) {
+	if ev.Snapshot == nil || ev.Snapshot.Trigger == snapshot.TriggerAdopted ||
+		!slices.Contains(ev.Snapshot.ReadyOn(), ev.Backend) {
 		return
 	}
 	o.change(ev.Cluster, func(c *clusterOutcomes) {

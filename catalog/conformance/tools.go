@@ -25,8 +25,14 @@ func Record(name string, age time.Duration) *snapshot.Record {
 			Backends: []string{"local"}, HashKV: 1<<32 - 1, Live: "the same", StoredOnly: true,
 		},
 		Earlier: []snapshot.Verification{
-			{Level: snapshot.LevelChecksum, Passed: true, Time: created.Add(-time.Minute), Duration: time.Second, Backends: []string{"s3"}},
-			{Level: snapshot.LevelStructure, Error: "bad", Time: created.Add(-time.Hour), Backends: []string{"local", "s3"}, StoredOnly: true},
+			{
+				Level: snapshot.LevelChecksum, Passed: true, Time: created.Add(-time.Minute), Duration: time.Second,
+				Backends: []string{"s3"},
+			},
+			{
+				Level: snapshot.LevelStructure, Error: "bad", Time: created.Add(-time.Hour),
+				Backends: []string{"local", "s3"}, StoredOnly: true,
+			},
 		},
 		Proof: &snapshot.Verification{
 			Level: snapshot.LevelDrill, Passed: true, Time: created.Add(-time.Hour), Duration: time.Minute,
@@ -110,5 +116,6 @@ func shown(r *snapshot.Record) string {
 		journal, flat.JournalProof = *flat.JournalProof, nil
 	}
 	return fmt.Sprintf("%+v\nverified %+v\nproof %+v\njournal %+v\nstatus %v %q %+v\nbookkeeping %+v\nrecord %q %q %v %d",
-		flat, v, proof, journal, r.State(), r.ErrorText(), r.Locations(), r.Bookkeeping(), r.RequestID, r.File, r.Seen, r.Version)
+		flat, v, proof, journal, r.State(), r.ErrorText(), r.Locations(), r.Bookkeeping(), r.RequestID, r.File, r.Seen,
+		r.Version)
 }

@@ -221,8 +221,8 @@ func (f *Fallback) tellLost(ctx context.Context) error {
 
 // Delete removes a snapshot that a caller deletes from the fallback, if it is here, and first makes its record say so.
 // Until release is called, which is when the record is gone, nothing here is looked at. Another snapshot that has the
-// same name stays. A snapshot that is not here, and is not being saved, does not come here any more: its deletion does not
-// wait.
+// same name stays. A snapshot that is not here, and is not being saved, does not come here any more: its deletion does
+// not wait.
 func (f *Fallback) Delete(ctx context.Context, rec *snapshot.Record) (release func(), err error) {
 	entries, err := f.cfg.Place.Entries(ctx)
 	if err != nil {
