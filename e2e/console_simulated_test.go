@@ -319,6 +319,27 @@ func TestManySnapshotsInABrowser(t *testing.T) {
 	}
 }
 
+// TestAProofDoesNotHideAFailedVerificationInABrowser: a copy was damaged after the drill, and the row says what the
+// alert says. Once it has passed again, the row has the proof.
+func TestAProofDoesNotHideAFailedVerificationInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 40)
+	proven := s.snapshots["prod-00"][3]
+	last := proven.GetVerification()
+	last.State, last.Error = snapshotdv1.Verification_STATE_FAILED, "the copy on s3 has other bytes"
+	b := browse(t, s.serve(t)+"/#/clusters/prod-00", "")
+	b.reads("all of them", "#count", "40 snapshots, newest first")
+	b.fill("#q", proven.GetName())
+	b.reads("it alone", "#count", "1 of 40 snapshots")
+	if text := b.text("#rows"); !strings.Contains(text, "FAILED CHECKSUM") || strings.Contains(text, "PASSED") {
+		t.Errorf("the row of a snapshot whose last verification failed is %q", text)
+	}
+	last.State, last.Error = snapshotdv1.Verification_STATE_PASSED, ""
+	proven.Etag = "passed"
+	b.eval("location.reload()", nil)
+	b.reads("the proof", "#rows", "PASSED DRILL")
+}
+
 // TestThePointerReadsTheChartsInABrowser: where it is, the caption has the values of that snapshot.
 func TestThePointerReadsTheChartsInABrowser(t *testing.T) {
 	chromium(t)

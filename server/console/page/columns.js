@@ -13,7 +13,11 @@ const narrow = matchMedia('(max-width: 48rem)'); // as in console.css
 const oldest = '1000d'; // no age is wider
 
 const by = (s) => scheduleOf(s) || plain(s.trigger);
-const proofOf = (s) => (s.proof && s.proof.error === '' ? s.proof : s.verification);
+const holds = (v) => Boolean(v) && plain(v.state) === 'PASSED' && !v.error;
+
+// told is the last verification of a snapshot if it was not passed, or else the proof, which says the most. A damaged
+// copy does not void a proof: it is of the bytes that the other copies have.
+const told = (s) => (holds(s.proof) && (!s.verification || holds(s.verification)) ? s.proof : s.verification);
 const where = (s) => s.locations.map((l) => `${l.backend} ${plain(l.state)}`).join(', ');
 const digits = (text) => text.replace(/\d/g, '0'); // all are of one width
 
@@ -46,12 +50,12 @@ function taken(s) {
 }
 
 function verdict(s) {
-  const v = proofOf(s);
+  const v = told(s);
   return v ? `${v.state} ${v.level}` : '';
 }
 
 function verified(s) {
-  const v = proofOf(s);
+  const v = told(s);
   return v ? [stateBadge(v.state), ` ${plain(v.level)} `, age(v.time)] : ['-'];
 }
 
