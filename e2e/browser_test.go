@@ -201,9 +201,15 @@ func (b *tab) fill(selector, value string) {
 // later lets time pass for a service and the page, which asks again.
 func (b *tab) later(s *simulated, d time.Duration) {
 	b.t.Helper()
+	b.passes(s, d)
+	b.looks()
+}
+
+// passes lets time pass for a service and the page.
+func (b *tab) passes(s *simulated, d time.Duration) {
+	b.t.Helper()
 	s.ahead.Add(int64(d))
 	b.eval(fmt.Sprintf("(now => { Date.now = () => now() + %d })(Date.now)", d.Milliseconds()), nil)
-	b.looks()
 }
 
 // looks makes the page ask again.

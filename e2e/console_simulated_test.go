@@ -91,11 +91,7 @@ func (s *simulated) serve(t *testing.T) string {
 		console.Service{Version: "v1.0.0", GRPC: cmp.Or(s.grpc, "127.0.0.1:7379"), TLS: s.tls, ClientCA: s.clientCA,
 			TraceURL: "https://jaeger.example/trace/{trace_id}"}.Serve(w)
 	})
-	mux.HandleFunc("GET /v1/clusters", func(w http.ResponseWriter, r *http.Request) {
-		from, to, token := pageOf(r, len(s.clusters))
-		now := time.Now().Add(time.Duration(s.ahead.Load()))
-		writeProto(t, w, &snapshotdv1.ListClustersResponse{Clusters: s.clusters[from:to], NextPageToken: token, Time: timestamppb.New(now)})
-	})
+	mux.HandleFunc("GET /v1/clusters", s.fleet(t))
 	mux.HandleFunc("GET /v1/whoami", func(w http.ResponseWriter, _ *http.Request) {
 		who := &snapshotdv1.WhoAmIResponse{Kind: "certificate", Name: "CN=alice"}
 		for _, c := range s.clusters {
@@ -147,7 +143,16 @@ func pageOf(r *http.Request, all int) (from, to int, token string) {
 	return from, to, token
 }
 
-// list serves pages.
+// fleet serves pages of clusters.
+func (s *simulated) fleet(t *testing.T) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		from, to, token := pageOf(r, len(s.clusters))
+		now := timestamppb.New(time.Now().Add(time.Duration(s.ahead.Load())))
+		writeProto(t, w, &snapshotdv1.ListClustersResponse{Clusters: s.clusters[from:to], NextPageToken: token, Time: now})
+	}
+}
+
+// list serves pages of snapshots.
 func (s *simulated) list(t *testing.T) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		all := s.snapshots[r.PathValue("cluster")]

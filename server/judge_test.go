@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -152,5 +153,23 @@ func TestAJudgementAsksForTheLeaderOnce(t *testing.T) {
 	}
 	if leader := resp.GetClusters()[0].GetLeader(); leader != "node-1" || asked.Load() != 1 {
 		t.Errorf("the leader is %q, after %d questions", leader, asked.Load())
+	}
+}
+
+// A browser gives an answer up, too: a request over HTTP says how long it waits, as the console does.
+func TestARequestOverHTTPIsAnsweredInItsTime(t *testing.T) {
+	c, left := holding("silent", nil), make(chan time.Duration, 1)
+	c.list = func(ctx context.Context, _ snapshot.Query) (snapshot.Page, error) {
+		end, _ := ctx.Deadline()
+		left <- time.Until(end)
+		<-ctx.Done()
+		return snapshot.Page{}, ctx.Err()
+	}
+	got, body := run(t, server.Config{}, c).ask(t, http.MethodGet, "/v1/clusters", "", "Grpc-Timeout", "3S")
+	if got.code != http.StatusOK || !strings.Contains(body, "VERDICT_UNKNOWN") {
+		t.Errorf("%d: %s", got.code, body)
+	}
+	if d := <-left; d > 3*time.Second {
+		t.Errorf("for a caller who waits for 3 s, a cluster has %s to answer", d)
 	}
 }

@@ -3,6 +3,7 @@
 import { isFresh, state } from './state.js';
 
 const timeout = 15000; // milliseconds for an answer that changes nothing
+const patience = 13; // seconds, after which the service answers with what it knows by then: before the page gives it up
 
 // Problem is an error as the API gave it, or that there is no answer.
 export class Problem extends Error {
@@ -71,7 +72,9 @@ function untraced() {
 }
 
 // ask reads something.
-export const ask = async (path) => read(await answerOf(path, { ...options('GET', null, AbortSignal.timeout(timeout)), headers: untraced() }));
+export const ask = async (path) => read(await answerOf(path, {
+  ...options('GET', null, AbortSignal.timeout(timeout)), headers: { ...untraced(), 'Grpc-Timeout': `${patience}S` },
+}));
 
 // change calls an operation, which may take its time: a save ends when the last backend has it.
 export const change = async (method, path, body) => read(await answerOf(path, options(method, body)));
@@ -106,16 +109,35 @@ export function snapshots(cluster, name) {
   return name ? `${all}/${encodeURIComponent(name)}` : all;
 }
 
+const most = 3; // how often pages are asked for from the first one on
+
+// anew calls what reads all pages, and again when the token of one has expired: etcd has compacted, or there are other
+// clusters.
+export async function anew(pages) {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await pages();
+    } catch (e) {
+      if (e.reason !== 'PAGE_TOKEN_EXPIRED' || tries === most) throw e;
+    }
+  }
+}
+
+// lasted is how long a question takes, by this browser's clock, which may have been set or have slept meanwhile.
+const lasted = (asked, pages) => Math.max(0, Math.min(Date.now() - asked, pages * timeout));
+
 // fleet asks how all clusters are, page by page. The time of the first page is the one that belongs to the question.
-async function fleet() {
+async function fleet(asked) {
   const path = '/v1/clusters?pageSize=200';
   const answer = await ask(path);
-  for (let token = answer.nextPageToken; token;) {
+  let pages = 1;
+  for (let token = answer.nextPageToken; token; pages++) {
+    state.took = Math.max(state.took, lasted(asked, pages)); // the rest is on its way
     const page = await ask(`${path}&pageToken=${encodeURIComponent(token)}`);
     answer.clusters.push(...page.clusters);
     token = page.nextPageToken;
   }
-  return answer;
+  return { answer, took: lasted(asked, pages) };
 }
 
 const whoami = () => ask('/v1/whoami');
@@ -127,7 +149,8 @@ let introduced = 0; // when the service was asked who the caller is; 0 when it h
 function questions() {
   const asked = Date.now();
   const known = Math.abs(asked - introduced) < lasting;
-  return { asked, known, answers: Promise.all([fleet(), ask('/console/service'), known ? state.caller : whoami()]) };
+  const who = known ? state.caller : whoami();
+  return { asked, known, answers: Promise.all([anew(() => fleet(asked)), ask('/console/service'), who]) };
 }
 
 // The first questions are on their way before the modules that show the answers are here.
@@ -139,12 +162,12 @@ export async function glance() {
   const { asked, known, answers } = first && isFresh(first.asked) ? first : questions();
   first = null;
   try {
-    const [answer, service, who] = await answers;
+    const [{ answer, took }, service, who] = await answers;
     const skew = Date.parse(answer.time) - asked;
     if (Number.isNaN(skew) || !Array.isArray(answer.clusters)) throw foreign('JSON that is no list of clusters');
     const caller = known && answer.clusters.some((c) => !state.roles.has(c.name)) ? await whoami() : who; // a cluster is new
     if (caller !== state.caller) introduced = asked;
-    Object.assign(state, { clusters: answer.clusters, service, caller, asked, skew, problem: null });
+    Object.assign(state, { clusters: answer.clusters, service, caller, asked, took, skew, problem: null });
     state.roles = new Map(caller.clusters.map((c) => [c.cluster, c.role]));
     state.firstVersion ||= service.version;
     for (const c of answer.clusters) {

@@ -1,6 +1,6 @@
 // The snapshots of a cluster: all that the catalog has, asked for page by page, kept current by events, and searched here.
 
-import { ask, snapshots } from './asking.js';
+import { anew, ask, snapshots } from './asking.js';
 import { clusterOf, state } from './state.js';
 import { plain } from './words.js';
 
@@ -41,13 +41,16 @@ async function refresh(list, changed) {
     if (!list.byName.size) await fetchPage(list, first, '', changed); // and then all of them
     const whole = !list.current;
     list.current = true; // an event that comes meanwhile asks for nothing
-    list.seen = new Set();
-    let token = '';
-    do {
-      token = await fetchPage(list, page, token, changed);
-    } while (token && whole);
-    if (!token) keepOnly(list);
-    list.complete ||= !token;
+    const rest = await anew(async () => {
+      list.seen = new Set();
+      let token = '';
+      do {
+        token = await fetchPage(list, page, token, changed);
+      } while (token && whole);
+      return token;
+    });
+    if (!rest) keepOnly(list);
+    list.complete ||= !rest;
     list.read = list.asked;
     list.problem = null;
   } catch (e) {

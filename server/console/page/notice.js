@@ -91,8 +91,8 @@ function whatIsWrong(stale) {
   const p = state.problem;
   if (refused()) return ['The API is refused to this browser', visible(sentence(p.message)), refusals[p.reason], p.login];
   if (stale && (p || state.asked)) {
-    const heading = p && p.reason !== 'GONE' ? 'Not current' : 'Not current: the service does not answer';
-    const what = visible(sentence(p ? p.message : 'nothing was asked for a while'));
+    const heading = p && p.reason === 'GONE' ? 'Not current: the service does not answer' : 'Not current';
+    const what = visible(sentence(p ? p.message : 'the next answer has not come yet'));
     const tried = state.asked
       ? `What is shown below is as it was at ${utc(state.asked + state.skew)}; it is tried again all the time.`
       : 'It is tried again all the time.';

@@ -10,6 +10,7 @@ export const state = {
   roles: new Map(), // of the caller, by cluster
   caller: null,
   asked: 0, // when, by this browser's clock
+  took: 0, // milliseconds until all of it was answered
   skew: 0, // milliseconds that the service's clock is ahead of this browser's
   problem: null, // why the last refresh failed; null when it succeeded
   firstVersion: '', // of the service, when the page was loaded
@@ -22,8 +23,11 @@ export const state = {
 };
 
 export const now = () => Date.now() + state.skew; // by the service's clock
-export const isFresh = (at) => Math.abs(Date.now() - at) < fresh; // by this browser's clock
-export const isStale = () => Boolean(state.problem) || !isFresh(state.asked);
+export const isFresh = (at, more = 0) => Math.abs(Date.now() - at) < fresh + more; // by this browser's clock
+
+// isStale reports whether what is shown is of the past. The answer came some time after it was asked for, and the next
+// one takes as long again: with many clusters, each page waits for those that do not answer.
+export const isStale = () => Boolean(state.problem) || !isFresh(state.asked, 2 * state.took);
 
 export const clusterOf = (name) => (state.clusters || []).find((c) => c.name === name);
 

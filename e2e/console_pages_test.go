@@ -1,0 +1,125 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/protoadapt"
+)
+
+// TestPagesThatComeSlowlyAreCurrentInABrowser: each page of the clusters waits for those that do not answer. As long
+// as pages come, the console is current. When none comes any more, it says that the service does not answer no sooner
+// than it has given the page up.
+func TestPagesThatComeSlowlyAreCurrentInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(450, 40)
+	asked, goOn := make(chan string, 100), make(chan struct{})
+	b := browse(t, s.serve(t)+"/", "")
+	b.reads("that it is current", "#link", "Live, as of ")
+	b.eval("AbortSignal.timeout = () => new AbortController().signal; 0", nil) // time passes as this test says
+	s.answers("GET /v1/clusters", func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.Header.Get("Grpc-Timeout")
+		waits(r, goOn)
+		s.fleet(t)(w, r)
+	})
+	const look = `dispatchEvent(new Event('resize')); // and so it says how old its facts are
+		new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(0))))`
+	b.looks()
+	for question := range 2 {
+		for page := range 3 {
+			if limit := <-asked; limit != "13S" {
+				t.Errorf("the service is to answer within %q; the page gives it up after 15 s", limit)
+			}
+			b.passes(s, 12*time.Second)
+			b.eval(look, nil)
+			if text := b.text("#link"); strings.Contains(text, "NOT CURRENT") {
+				t.Errorf("while page %d of question %d is answered, the console says %s", page+1, question+1, text)
+			}
+			goOn <- struct{}{}
+		}
+		b.later(s, 10*time.Second)
+	}
+	<-asked
+	b.passes(s, 10*time.Minute)
+	b.eval(look, nil)
+	b.reads("that it is not current", "#link", "NOT CURRENT")
+	b.reads("that the answer is late", "#notice", "The next answer has not come yet.")
+	if text := b.text("#notice"); strings.Contains(text, "does not answer") {
+		t.Errorf("of an answer that is late it says %s", text)
+	}
+}
+
+// told notes what can be seen of a selector from now on, and returns a function that returns it.
+func (b *tab) told(selector string) func() []string {
+	b.t.Helper()
+	b.eval(`window.told = []; new MutationObserver(() => { const e = document.querySelector(`+quoted(selector)+`);
+		if (e && !e.hidden && told.at(-1) !== e.innerText) told.push(e.innerText) })
+		.observe(document.body, { attributes: true, childList: true, characterData: true, subtree: true })`, nil)
+	return func() (all []string) {
+		b.t.Helper()
+		b.eval("told", &all)
+		return all
+	}
+}
+
+// expired refuses a page: its token is not known any more.
+func expired(t *testing.T) http.HandlerFunc {
+	return refuses(t, codes.Aborted, "they are not those of the first page any more",
+		protoadapt.MessageV1Of(&errdetails.ErrorInfo{Reason: "PAGE_TOKEN_EXPIRED"}))
+}
+
+// TestAPageThatHasExpiredIsNoOutageInABrowser: the page begins again, some times.
+func TestAPageThatHasExpiredIsNoOutageInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(450, 2500)
+	b := browse(t, s.serve(t)+"/", "")
+	b.reads("that it is current", "#link", "Live, as of ")
+	told := b.told("#notice")
+	var refusals atomic.Int32
+	refusals.Store(2)
+	whole := make(chan struct{}, 100)
+	s.answers("GET /v1/clusters", func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("pageToken") != "" && refusals.Add(-1) >= 0 {
+			expired(t)(w, r)
+			return
+		}
+		s.fleet(t)(w, r)
+		if r.FormValue("pageToken") == "400" {
+			whole <- struct{}{}
+		}
+	})
+	b.looks()
+	<-whole
+	b.reads("that it is current", "#link", "Live, as of ")
+	if all := told(); len(all) > 0 {
+		t.Errorf("while the clusters changed, the console said %q", all)
+	}
+
+	const list = "GET /v1/clusters/prod-00/snapshots"
+	told = b.told("#list-error")
+	var once atomic.Bool
+	s.answers(list, func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("pageToken") == "2000" && !once.Swap(true) {
+			expired(t)(w, r)
+			return
+		}
+		r.SetPathValue("cluster", "prod-00")
+		s.list(t)(w, r)
+	})
+	b.open("#/clusters/prod-00")
+	b.reads("all of them", "#count", "2500 snapshots, newest first")
+	if all := told(); len(all) > 0 || !once.Load() {
+		t.Errorf("while etcd compacted, the console said %q; a page was refused: %t", all, once.Load())
+	}
+
+	refusals.Store(1 << 20)
+	b.looks()
+	b.reads("that it does not go on for ever", "#notice", "Not current", "They are not those of the first page any more.")
+}
