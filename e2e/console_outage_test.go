@@ -227,6 +227,22 @@ func TestTheJournalIsShownInABrowser(t *testing.T) {
 	b.reads("its verifications", "section[aria-label=Verifications]", "JOURNAL", "FAILED", "HashKV differs")
 }
 
+// TestWhoKnowsTheJournalIsSaidInABrowser: the replica that answers does not follow etcd. Another one does only where
+// one leads.
+func TestWhoKnowsTheJournalIsSaidInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 40)
+	c := s.clusters[0]
+	c.RecoveryWindow, c.Leader = &snapshotdv1.RecoveryWindow{Journaled: true}, ""
+	b := browse(t, s.serve(t)+"/#/clusters/prod-00", "")
+	b.reads("that nobody knows", "#points", "How far the journal is, is not known here", "no replica is known to lead.")
+	b.reads("that none is known to lead", "#view dl", "no replica, as far as is known")
+	c.Leader = "node-2"
+	b.looks()
+	b.reads("who knows it", "#points", "How far the journal is, is known to node-2, which leads.")
+	b.reads("who leads", "#view dl", "node-2")
+}
+
 // TestCommandsOverTLSInABrowser: the files that a private CA and client certificates need are for the person to fill
 // in.
 func TestCommandsOverTLSInABrowser(t *testing.T) {

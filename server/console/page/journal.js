@@ -19,8 +19,13 @@ export function showPoints(c, list) {
   const lag = c.recoveryWindow.lagRevisions; // none while etcd is not followed
   if (all.length) all.push(el('li', {}, 'Behind etcd: ', el('b', {}, lag === undefined || lag === null ? 'not known, it is not followed now' : several(Number(lag), 'revision')), '.'));
   const drill = lastDrill(c.recoveryWindow.drill);
-  list.replaceChildren(...(all.length ? all : [el('li', { class: 'quiet' }, 'Another replica follows the cluster, and knows how far its journal is.')]), ...(drill ? [drill] : []));
+  const here = all.length ? all : [el('li', { class: 'quiet' }, ...elsewhere(c.leader))];
+  list.replaceChildren(...here, ...(drill ? [drill] : []));
 }
+
+// elsewhere says who knows how far the journal is, when the replica that answers does not follow etcd.
+const elsewhere = (leader) => (leader ? ['How far the journal is, is known to ', mono(leader), ', which leads.']
+  : ['How far the journal is, is not known here: no replica is known to lead.']);
 
 // lastDrill is how the last drill of a revision has ended; null when there was none.
 function lastDrill(drill) {
