@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -220,5 +221,51 @@ func TestAnErrorOfAReconcileHasItsReportsInABrowser(t *testing.T) {
 	}
 	if len(b.problems) > 0 {
 		t.Errorf("the browser complains: %q", b.problems)
+	}
+}
+
+// TestLabelsThatAreNoLinesStayInABrowser: the service takes any text, and a dialog of lines changes none that nobody
+// has touched.
+func TestLabelsThatAreNoLinesStayInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 40)
+	sn := s.snapshots["prod-00"][0]
+	want := map[string]string{"note": "a\nb", "cr": "a\rb", "a=b": "c", "blank": " x ", "empty": ""}
+	sn.Labels = maps.Clone(want)
+	sn.Labels["team"] = "ops"
+	sent := make(chan map[string]string, 1)
+	s.answers("PATCH /v1/clusters/prod-00/snapshots/"+sn.GetName(), func(w http.ResponseWriter, r *http.Request) {
+		sent <- asked(t, r, &snapshotdv1.Snapshot{}).GetLabels()
+		writeProto(t, w, &snapshotdv1.UpdateResponse{Snapshot: sn})
+	})
+	b := browse(t, "about:blank", "")
+	b.goes(s.serve(t)+"/#/clusters/prod-00/snapshots/"+sn.GetName(), ".actions button")
+	b.click(".actions button", "Labels")
+	b.reads("which stay", "#dialog-body", `No line can be the label "a=b", "blank", "cr", "note" (`, "it stays as it is",
+		"snapshotd update --remove-label")
+	for _, on := range screens {
+		b.accessible("labels that stay", on)
+	}
+	var lines string
+	if b.eval("document.querySelector('#labels').value", &lines); lines != "empty=\nteam=ops" {
+		t.Errorf("the lines are %q", lines)
+	}
+	set := func(lines string) map[string]string {
+		t.Helper()
+		b.fill("#labels", lines)
+		b.click("#dialog button", "Set")
+		b.reads("that it is done", "#dialog-result", "DONE")
+		b.click("#dialog button", "Close")
+		return <-sent
+	}
+	want["team"] = "db"
+	if got := set("empty=\nteam=db"); !maps.Equal(got, want) {
+		t.Errorf("the labels were set to %q, want %q", got, want)
+	}
+	b.click(".actions button", "Labels")
+	delete(want, "team")
+	want["note"], want["empty"] = "one line", ""
+	if got := set("empty\nnote=one line"); !maps.Equal(got, want) {
+		t.Errorf("the labels were set to %q, want %q", got, want)
 	}
 }

@@ -48,11 +48,19 @@ function boxes(names) {
 
 // labelsOf reads lines of key=value.
 function labelsOf(text) {
-  const pairs = text.split('\n').map((line) => line.trim()).filter(Boolean).map((line) => {
+  const pairs = text.split(/[\r\n]/).map((line) => line.trim()).filter(Boolean).map((line) => {
     const at = line.indexOf('=');
     return at < 0 ? [line, ''] : [line.slice(0, at), line.slice(at + 1)];
   });
   return Object.fromEntries(pairs);
+}
+
+// lineOf is a label as a line; null for one that would be read as another one, or as several: with a line break, a
+// blank at an end, or = in its key.
+function lineOf([key, value]) {
+  const line = `${key}=${value}`;
+  const again = Object.entries(labelsOf(line));
+  return again.length === 1 && again[0][0] === key && again[0][1] === value ? line : null;
 }
 
 function save(c) {
@@ -195,11 +203,21 @@ async function pin(s, pinned) {
   pinned ? 'Pin' : 'Unpin', (report) => update(s, 'pinned', { pinned }, report));
 }
 
+// labels sets the labels that are lines. The others, which another program has given it, are sent as they are.
 function labels(s) {
+  const all = Object.entries(s.labels || {}).sort();
+  const others = Object.fromEntries(all.filter((label) => !lineOf(label)));
+  const keys = Object.keys(others).map((key) => JSON.stringify(key));
   const text = el('textarea', { id: 'labels', rows: 6 });
-  text.value = Object.entries(s.labels || {}).sort().map(([k, v]) => `${k}=${v}`).join('\n');
-  askFirst(`Labels of ${s.name}`, [field('Labels, key=value, one a line', text)], 'Set',
-  (report) => update(s, 'labels', { labels: labelsOf(text.value) }, report));
+  text.value = all.map(lineOf).filter(Boolean).join('\n');
+  const body = [field('Labels, key=value, one a line', text)];
+  if (keys.length) {
+    body.push(el('p', { class: 'notice attention' }, `No line can be the label ${keys.join(', ')} (a line break, a ` +
+      'blank at an end, or = in the key): it stays as it is. A line with the same key takes its place, snapshotd ' +
+      'update --remove-label removes it, and the API sets it to any text.'));
+  }
+  const wanted = () => ({ labels: { ...others, ...labelsOf(text.value) } });
+  askFirst(`Labels of ${s.name}`, body, 'Set', (report) => update(s, 'labels', wanted(), report));
 }
 
 // update changes a snapshot if nobody else has since the page has read it.
