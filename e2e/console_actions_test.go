@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -104,6 +105,26 @@ func TestTheOutcomeOfAnActionStaysWithItInABrowser(t *testing.T) {
 	}
 	if len(b.problems) > 0 {
 		t.Errorf("the browser complains: %q", b.problems)
+	}
+}
+
+// TestWhichCopiesAreVerifiedIsSaidInABrowser: without a backend, CHECKSUM reads each copy, and the levels above it one.
+func TestWhichCopiesAreVerifiedIsSaidInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 40)
+	b := browse(t, s.serve(t)+"/#/clusters/prod-00/snapshots/"+s.snapshots["prod-00"][0].GetName(), "")
+	b.click(".actions button", "Verify")
+	for _, level := range []struct{ name, reads string }{
+		{"", "every copy that is READY"}, {"LEVEL_DRILL", "the first that is READY"},
+		{"LEVEL_CHECKSUM", "every copy that is READY"}, {"LEVEL_STRUCTURE", "the first that is READY"},
+	} {
+		if level.name != "" {
+			b.fill("#verify-level", level.name)
+		}
+		var reads string
+		if b.eval("document.querySelector('#verify-backend').selectedOptions[0].text", &reads); reads != level.reads {
+			t.Errorf("with %s it reads %q, want %q", cmp.Or(level.name, "the default"), reads, level.reads)
+		}
 	}
 }
 

@@ -4,7 +4,7 @@ import { change, lines, Problem, snapshots } from './asking.js';
 import { place, toCluster } from './address.js';
 import { quote } from './commands.js';
 import { ask as askFirst, problemBox } from './dialog.js';
-import { button, el } from './dom.js';
+import { button, el, setText } from './dom.js';
 import { drop, take } from './listing.js';
 import { look } from './looking.js';
 import { badge, commandLine, mono, row, stateBadge, table } from './pieces.js';
@@ -172,8 +172,12 @@ const journalGoes = (all) => all.map((j) => (j.error
 function verify(s) {
   const level = choice('verify-level', [['LEVEL_CHECKSUM', 'checksum: read every byte back'],
     ['LEVEL_STRUCTURE', 'structure: read every page and key'], ['LEVEL_DRILL', 'drill: restore it into a throw-away etcd']]);
-  const backend = choice('verify-backend', [['', 'any'], ...s.locations.map((l) => [l.backend, l.backend])]);
-  askFirst(`Verify ${s.name}`, [field('Level', level), field('Copy on', backend)], 'Verify', async (report) => {
+  const backend = choice('verify-backend', [['', ''], ...s.locations.map((l) => [l.backend, l.backend])]);
+  const without = () => setText(backend.options[0], // all have the same bytes, which CHECKSUM alone compares
+    level.value === 'LEVEL_CHECKSUM' ? 'every copy that is READY' : 'the first that is READY');
+  level.addEventListener('change', without);
+  without();
+  askFirst(`Verify ${s.name}`, [field('Level', level), field('Copies to read', backend)], 'Verify', async (report) => {
     let verdict = null;
     const bar = el('progress', { 'aria-label': 'read back' });
     const text = el('span', {}, 'Reading…');
