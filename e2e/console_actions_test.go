@@ -188,6 +188,43 @@ func TestAPruneThatFailsInABrowser(t *testing.T) {
 	}
 }
 
+// TestADeleteThatFailsSaysWhatIsLeftInABrowser: of a copy whose removal could not begin, somebody must know that it
+// stays. Where nothing has changed, it can be tried again in the same dialog.
+func TestADeleteThatFailsSaysWhatIsLeftInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 40)
+	sn := s.snapshots["prod-00"][0]
+	left := proto.CloneOf(sn)
+	left.Etag, left.Locations[1].State = "after", snapshotdv1.Snapshot_STATE_DELETING
+	path := "/v1/clusters/prod-00/snapshots/" + sn.GetName()
+	fails := func(now *snapshotdv1.Snapshot) http.HandlerFunc {
+		return refuses(t, codes.Unavailable, "remove it from local: it does not answer",
+			protoadapt.MessageV1Of(&errdetails.ErrorInfo{Reason: "BACKEND_UNAVAILABLE"}), protoadapt.MessageV1Of(now))
+	}
+	s.answers("DELETE "+path, fails(sn))
+	b := browse(t, "about:blank", "")
+	b.goes(s.serve(t)+"/#/clusters/prod-00/snapshots/"+sn.GetName(), ".actions button")
+	b.deletes(sn.GetName())
+	b.reads("why", "#dialog-result", "BACKEND_UNAVAILABLE: Remove it from local: it does not answer.")
+	if text := b.text("#dialog-result"); strings.Contains(text, "copies") {
+		t.Errorf("nothing has changed, and it says %s", text)
+	}
+	s.answers("DELETE "+path, fails(left))
+	s.answers("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+		writeProto(t, w, &snapshotdv1.GetResponse{Snapshot: left})
+	})
+	b.click("#dialog button.go", "Delete")
+	b.reads("what is left", "#dialog-result", "BACKEND_UNAVAILABLE", "Its copies now: local",
+		"Its removal from local has not begun: delete it again.",
+		"Its removal from s3 has begun, and reconcile goes on with it.")
+	b.gone("a button that would delete it as it was", "#dialog button.go")
+	for _, on := range screens {
+		b.accessible("a delete that failed", on)
+	}
+	b.click("#dialog button", "Close")
+	b.reads("the copies as they are", "section[aria-label=Copies]", "DELETING")
+}
+
 // TestAReconcileDoesWhatWasShownInABrowser: the choice holds from the preview on.
 func TestAReconcileDoesWhatWasShownInABrowser(t *testing.T) {
 	chromium(t)

@@ -244,11 +244,21 @@ function remove(s) {
     field(`Type its name to delete it: ${s.name}`, name)], 'Delete', async (report) => {
     const query = new URLSearchParams(s.etag ? { etag: s.etag } : {});
     backends.chosen().forEach((b) => query.append('backends', b));
-    const { snapshot } = await change('DELETE', `${path(s)}?${query}`);
+    let left;
+    try {
+      left = (await change('DELETE', `${path(s)}?${query}`)).snapshot;
+    } catch (e) {
+      reread(s.cluster, s.name);
+      look();
+      const detail = e instanceof Problem && e.detail('locations');
+      if (!detail || detail.etag === s.etag) throw e; // nothing has changed
+      report(problemBox(e), ...halfRemoved(detail, backends.chosen()));
+      return;
+    }
     reread(s.cluster, s.name);
-    if (snapshot && snapshot.locations.length) {
-      changed(snapshot);
-      report(el('p', {}, `It is left on ${snapshot.locations.map((l) => l.backend).join(', ')}.`));
+    if (left && left.locations.length) {
+      changed(left);
+      report(el('p', {}, `It is left on ${left.locations.map((l) => l.backend).join(', ')}.`));
       return;
     }
     drop(s.cluster, s.name);
@@ -260,6 +270,19 @@ function remove(s) {
   const allow = () => { done.disabled = name.value !== s.name; };
   name.addEventListener('input', allow);
   allow();
+}
+
+// halfRemoved says which copies are left after a removal that has failed on some of the chosen backends. None chosen is
+// all.
+function halfRemoved({ locations }, chosen) {
+  const names = (all) => all.map((l) => l.backend).join(', ');
+  const begun = locations.filter((l) => l.state === 'STATE_DELETING');
+  const untouched = locations.filter((l) => !begun.includes(l) && (!chosen.length || chosen.includes(l.backend)));
+  const now = locations.flatMap((l) => [l.backend, ' ', stateBadge(l.state), ' ']);
+  return [el('p', {}, 'Its copies now: ', ...(now.length ? now : ['none'])),
+    untouched.length ? el('p', {}, `Its removal from ${names(untouched)} has not begun: delete it again.`) : null,
+    begun.length ? el('p', {}, `Its removal from ${names(begun)} has begun, and reconcile goes on with it.`) : null,
+  ].filter(Boolean);
 }
 
 // download asks whether the snapshot can be read before the browser fetches it, so that an error is seen as it is.
