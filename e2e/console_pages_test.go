@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -12,6 +13,8 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/protoadapt"
+
+	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 )
 
 // TestPagesThatComeSlowlyAreCurrentInABrowser: each page of the clusters waits for those that do not answer. As long
@@ -122,4 +125,40 @@ func TestAPageThatHasExpiredIsNoOutageInABrowser(t *testing.T) {
 	refusals.Store(1 << 20)
 	b.looks()
 	b.reads("that it does not go on for ever", "#notice", "Not current", "They are not those of the first page any more.")
+}
+
+// TestEventsAskForTheClustersNowAndThenInABrowser: each question is about all clusters. One follows an event at once if
+// the last one has ended some time ago, and some seconds after that one otherwise.
+func TestEventsAskForTheClustersNowAndThenInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 40)
+	b := browse(t, s.serve(t)+"/", "")
+	b.reads("that it is current", "#link", "Live, as of ")
+	b.eval(`performance.now = () => 1e9; window.waits = [];
+		(set => { window.setTimeout = (f, ms) => {
+			waits.push(ms);
+			return set(f, ms === 10000 ? 1e9 : ms); // no refresh comes by interval
+		} })(setTimeout)`, nil)
+	planned := func(what, wait string) (got int) {
+		t.Helper()
+		var all string
+		b.eventually(what, &all, func() bool {
+			b.eval("String(waits)", &all)
+			b.eval("waits.find("+wait+") || 0", &got)
+			return got > 0
+		})
+		return got
+	}
+	const byInterval, byEvent = "ms => ms === 10000", "ms => ms !== 10000"
+	b.looks()
+	planned("the end of a refresh", byInterval)
+	for _, c := range []struct{ since, want int }{{0, 3000}, {1000, 2000}, {5000, 300}} {
+		b.eval(fmt.Sprintf("performance.now = () => 1e9 + %d; waits = []", c.since), nil)
+		s.tell(t, &snapshotdv1.WatchResponse{Type: snapshotdv1.WatchResponse_TYPE_DELETED, Cluster: "prod-00", Name: "gone"})
+		if got := planned("a refresh for the event", byEvent); got != c.want {
+			t.Errorf("%d ms after the last refresh, the one for an event is to come in %d ms, want %d", c.since, got, c.want)
+		}
+		b.eval("performance.now = () => 1e9", nil) // when that one ends
+		planned("its end", byInterval)
+	}
 }

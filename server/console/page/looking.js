@@ -4,7 +4,11 @@ import { glance, Problem } from './asking.js';
 import { show } from './show.js';
 import { every, state } from './state.js';
 
+const collected = 300; // milliseconds, in which events that arrive together ask for one refresh
+const least = 3000; // between the end of a refresh and the next one for an event: it asks for all clusters
+
 let looking = false;
+let ended = -least; // when the last refresh did, by a clock that nobody sets
 let again = false; // something was chosen since the refresh under way began
 let hurry = false; // an event has arrived since the last refresh began
 let timer = 0;
@@ -28,15 +32,17 @@ export async function look() {
     }
   } while (again);
   looking = false;
+  ended = performance.now();
   plan();
 }
 
 function plan() {
   rest();
-  if (!document.hidden) timer = setTimeout(look, hurry ? 300 : every);
+  const wait = hurry ? Math.max(collected, ended + least - performance.now()) : every;
+  if (!document.hidden) timer = setTimeout(look, wait);
 }
 
-// soon refreshes after a short delay, which collects events that arrive together.
+// soon refreshes after an event.
 export function soon() {
   if (hurry) return; // otherwise a steady stream of events would delay it for ever
   hurry = true;
