@@ -2,13 +2,6 @@ package status
 
 import "time"
 
-// Certificate is a client certificate with which the service reaches an etcd.
-type Certificate struct {
-	File       string
-	Copied     bool // the file is a copy that systemd made when the service started: it stays as it is
-	Begin, End time.Time
-}
-
 // A certificate that is not renewed by then needs a person: those that live for hours are renewed by a machine, at a
 // half or two thirds of their time.
 const (

@@ -1,5 +1,3 @@
-// Package status judges clusters: how well their snapshots would serve in a disaster, why, and what helps. It is the
-// one source of the verdicts of the API, the console and the command line, and knows only what it is told.
 package status
 
 import (
@@ -70,6 +68,69 @@ type Scrub struct {
 	Next   func(after time.Time) time.Time // when it is due first after a time
 
 	Last snapshot.ScrubNote
+}
+
+// Certificate is a client certificate with which the service reaches an etcd.
+type Certificate struct {
+	File       string
+	Copied     bool // the file is a copy that systemd made when the service started: it stays as it is
+	Begin, End time.Time
+}
+
+// Moving is how far a save is.
+type Moving struct {
+	Name    string // of the snapshot
+	Since   time.Time
+	Read    int64 // bytes, from etcd
+	Total   int64 // bytes that etcd will send; 0 when it is not known
+	Written map[string]int64
+}
+
+// Journal is how far the journal of a cluster is, as this replica knows.
+type Journal struct {
+	Kept     time.Duration         // how far back it is kept; 0 for as far as there are snapshots
+	Notes    snapshot.JournalNotes // those of the leader, in the catalog
+	NotesErr error                 // why they could not be read
+
+	Following bool   // this replica is the one that follows; if not, the rest is not known
+	Endpoint  string // of etcd that is followed; empty when none answers
+	Lag       int64  // revisions that etcd has, and that are not durable on this machine yet
+	Points    []Point
+}
+
+// Point is how old the newest moment is that could be restored from a place.
+type Point struct {
+	Backend string // empty for this machine's disk
+	Age     time.Duration
+	Error   string // why the last upload failed; empty when it did not
+	Damaged int64  // segments that are damaged there, as far as they were read back
+}
+
+// Total is what a backend holds.
+type Total struct{ Snapshots, Bytes int64 }
+
+// Tally is what the backends of a cluster hold, and what retention removes of it.
+type Tally struct {
+	Totals   map[string]Total        // by backend
+	Removals []Removal               // in the order of the backends
+	Missed   map[string][]MissedRuns // by schedule, the oldest first
+}
+
+// Removal is what the retention of a backend removes.
+type Removal struct {
+	Backend string
+	Rules   bool      // there is a rule by which a snapshot is ever removed
+	Now     Total     // goes with the next reconcile
+	Next    Total     // goes beside that when the next scheduled save is stored
+	Due     time.Time // when that save is due; zero without a schedule that saves to this backend
+	Names   []string  // of all of these, the oldest first, at most [maxNames]
+}
+
+// MissedRuns is consecutive runs of a schedule of which there is no snapshot.
+type MissedRuns struct {
+	Start time.Time // when the first of them was due
+	End   time.Time // when the schedule took its next snapshot; zero when it has taken none since then
+	Runs  int64
 }
 
 // Verdict says how well the snapshots of a cluster would serve in a disaster.

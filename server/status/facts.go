@@ -8,6 +8,39 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
+// facts takes the facts that are shown from the records.
+func (v *verdict) facts() {
+	for _, rec := range v.records {
+		if rec.State() == snapshot.StateSaving && v.c.Saving == nil {
+			v.c.Saving = rec
+		}
+		if ended(rec) && v.last == nil {
+			v.last, v.c.LastSave = rec, rec
+		}
+		if wholeCopy(rec) == nil {
+			continue
+		}
+		if v.newest == nil {
+			v.newest = rec
+		}
+		if rec.State() == snapshot.StateReady && !failedVerification(rec) && v.c.Newest == nil {
+			v.c.Newest = rec
+		}
+		v.countProof(rec)
+	}
+}
+
+// countProof takes the newest proof. One that a clock was ahead for would hide that there is none for as long.
+func (v *verdict) countProof(rec *snapshot.Record) {
+	switch at := rec.Proven(); {
+	case at.IsZero():
+	case snapshot.Ahead(at, v.now):
+		v.undated = rec
+	case v.c.Proven == nil || at.After(v.c.Proven.Proven()):
+		v.c.Proven = rec
+	}
+}
+
 // backend returns the facts about one backend.
 func (v *verdict) backend(p Place) Backend {
 	name := p.Name

@@ -228,9 +228,3 @@ func lostRevisions(b *snapshot.JournalBreak) string {
 	}
 	return text + fmt.Sprintf(" (%s to %s)", minute(b.AfterTime), minute(b.BeforeTime))
 }
-
-// minute returns a time for a person.
-func minute(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
-
-// stopless returns a reason as part of a sentence.
-func stopless(s string) string { return strings.TrimSuffix(strings.TrimSpace(s), ".") }

@@ -15,13 +15,6 @@ const (
 	maxMissed  = 50   // of a schedule, the newest
 )
 
-// MissedRuns is consecutive runs of a schedule of which there is no snapshot.
-type MissedRuns struct {
-	Start time.Time // when the first of them was due
-	End   time.Time // when the schedule took its next snapshot; zero when it has taken none since then
-	Runs  int64
-}
-
 // missedRun is a run of a schedule without a snapshot, and when its gap ended.
 type missedRun struct{ due, end time.Time }
 

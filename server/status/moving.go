@@ -4,19 +4,9 @@ import (
 	"context"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/snapshotd/snapshotd/snapshot"
 )
-
-// Moving is how far a save is.
-type Moving struct {
-	Name    string // of the snapshot
-	Since   time.Time
-	Read    int64 // bytes, from etcd
-	Total   int64 // bytes that etcd will send; 0 when it is not known
-	Written map[string]int64
-}
 
 // Saves follows the saves of this replica, so that a caller who joins late sees how far they are. The zero value is
 // ready for use.

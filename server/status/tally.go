@@ -8,26 +8,6 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
 
-// Total is what a backend holds.
-type Total struct{ Snapshots, Bytes int64 }
-
-// Tally is what the backends of a cluster hold, and what retention removes of it.
-type Tally struct {
-	Totals   map[string]Total        // by backend
-	Removals []Removal               // in the order of the backends
-	Missed   map[string][]MissedRuns // by schedule, the oldest first
-}
-
-// Removal is what the retention of a backend removes.
-type Removal struct {
-	Backend string
-	Rules   bool      // there is a rule by which a snapshot is ever removed
-	Now     Total     // goes with the next reconcile
-	Next    Total     // goes beside that when the next scheduled save is stored
-	Due     time.Time // when that save is due; zero without a schedule that saves to this backend
-	Names   []string  // of all of these, the oldest first, at most [maxNames]
-}
-
 const maxNames = 20
 
 // Counter counts the records of a cluster, page by page.

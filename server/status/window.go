@@ -48,26 +48,6 @@ type JournalCopies struct {
 	Err             error // why it could not be compared or repaired
 }
 
-// Journal is how far the journal of a cluster is, as this replica knows.
-type Journal struct {
-	Kept     time.Duration         // how far back it is kept; 0 for as far as there are snapshots
-	Notes    snapshot.JournalNotes // those of the leader, in the catalog
-	NotesErr error                 // why they could not be read
-
-	Following bool   // this replica is the one that follows; if not, the rest is not known
-	Endpoint  string // of etcd that is followed; empty when none answers
-	Lag       int64  // revisions that etcd has, and that are not durable on this machine yet
-	Points    []Point
-}
-
-// Point is how old the newest moment is that could be restored from a place.
-type Point struct {
-	Backend string // empty for this machine's disk
-	Age     time.Duration
-	Error   string // why the last upload failed; empty when it did not
-	Damaged int64  // segments that are damaged there, as far as they were read back
-}
-
 // Timeline is the journal of one history.
 type Timeline struct {
 	Name        string
