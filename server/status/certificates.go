@@ -33,13 +33,12 @@ func (v *verdict) certificates() {
 		if !c.Ends(v.now) {
 			continue
 		}
-		at := c.End.UTC().Format("2006-01-02 15:04 MST")
 		if left := c.End.Sub(v.now); left > 0 {
 			v.find(Attention, nil, "The client certificate for etcd, %s, expires in %s, at %s. Renew it before; %s.",
-				c.File, round(left), at, c.renewal())
+				c.File, round(left), minute(c.End), c.renewal())
 			continue
 		}
 		v.find(Attention, nil, "The client certificate for etcd, %s, expired at %s, and new connections to etcd fail. "+
-			"Renew it; %s.", c.File, at, c.renewal())
+			"Renew it; %s.", c.File, minute(c.End), c.renewal())
 	}
 }

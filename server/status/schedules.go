@@ -40,7 +40,7 @@ func (v *verdict) schedules() {
 	for _, st := range v.c.Schedules {
 		if st.Overdue {
 			v.find(how, do, "Schedule %s (%s) was due %s ago, at %s, and has stored nothing since then.%s %s", st.Name, st.Cron,
-				round(v.now.Sub(st.Next)), st.Next.UTC().Format("2006-01-02 15:04 MST"), and, why)
+				round(v.now.Sub(st.Next)), minute(st.Next), and, why)
 		}
 	}
 }
