@@ -20,7 +20,7 @@ type Known struct {
 	Records []*snapshot.Record   // the newest, newest first
 	All     bool                 // there are no others
 	Bad     []error              // records of the same time that cannot be read
-	Ran     map[string]time.Time // by schedule: when the last run that has stored a snapshot was due; nil when it is not known
+	Ran     map[string]time.Time // by schedule: when the last run that has stored something was due; nil when not known
 	Tally   *Tally               // of all records; nil when it is not known
 	Leader  *string              // empty when no replica leads; nil when that is not known
 	Moving  *Moving              // the save under way; of another replica as that one has told last, or nil

@@ -58,7 +58,8 @@ func (k *Known) restoring() []string {
 
 // rehearsing is the command that shows how a revision behind a snapshot would be restored.
 func (k *Known) rehearsing(base string, revision int64) []string {
-	do := k.keys(k.from([]string{"restore", base, "--revision", strconv.FormatInt(revision, 10)}, k.Places...), k.Store.Encrypted)
+	do := k.from([]string{"restore", base, "--revision", strconv.FormatInt(revision, 10)}, k.Places...)
+	do = k.keys(do, k.Store.Encrypted)
 	return append(do, "--data-dir", directory, "--dry-run")
 }
 
@@ -74,7 +75,8 @@ func (k *Known) proving(rec *snapshot.Record) []string {
 
 // goesTo reports whether the runs of a schedule are saved to a backend.
 func (s *Schedule) goesTo(backend string) bool {
-	return len(s.Backends) == 0 || slices.ContainsFunc(s.Backends, func(given string) bool { return snapshot.IsBackend(backend, given) })
+	is := func(given string) bool { return snapshot.IsBackend(backend, given) }
+	return len(s.Backends) == 0 || slices.ContainsFunc(s.Backends, is)
 }
 
 // awaits reports whether a backend should hold one of the snapshots that were examined. Schedules may leave it out.

@@ -58,7 +58,9 @@ func (n *Counts) Forget() {
 
 // Of returns the tally of a cluster, whose catalog list reads when its records are not all known, as it was not long
 // ago; nil when it cannot be counted.
-func (n *Counts) Of(ctx context.Context, known *Known, list func(context.Context, snapshot.Query) (snapshot.Page, error)) *Tally {
+func (n *Counts) Of(
+	ctx context.Context, known *Known, list func(context.Context, snapshot.Query) (snapshot.Page, error),
+) *Tally {
 	n.mu.Lock()
 	if n.known == nil {
 		n.known = map[string]*count{}

@@ -14,8 +14,9 @@ import (
 func (v *verdict) journal() {
 	for _, p := range v.points() {
 		if p.Damaged > 0 {
-			v.find(Attention, []string{"window"}, "%d segments of the journal on backend %s are damaged, or not trusted. The next "+
-				"repair replaces them, within 20 min, if another backend has their revisions. The log of the replica that found them names them.",
+			v.find(Attention, []string{"window"}, "%d segments of the journal on backend %s are damaged, or not trusted. The "+
+				"next repair replaces them, within 20 min, if another backend has their revisions. The log of the replica that "+
+				"found them names them.",
 				p.Damaged, p.Backend)
 		}
 		if p.Age < snapshot.JournalBehind {
@@ -41,8 +42,8 @@ func (v *verdict) journalProof() {
 			continue
 		}
 		if !p.Passed {
-			v.find(Attention, []string{"window"}, "The journal does not lead to %s: revisions between it and the snapshot before cannot "+
-				"be relied on, those of each snapshot can. %s", rec.Name, p.Error)
+			v.find(Attention, []string{"window"}, "The journal does not lead to %s: revisions between it and the snapshot "+
+				"before cannot be relied on, those of each snapshot can. %s", rec.Name, p.Error)
 		}
 		return
 	}
@@ -57,7 +58,9 @@ func (v *verdict) journalDrill() {
 	}
 	d := j.Notes.Drill
 	ago := max(0, v.now.Sub(d.Verdict.Time))
-	there := slices.ContainsFunc(v.records, func(rec *snapshot.Record) bool { return rec.Name == d.Base && wholeCopy(rec) != nil })
+	there := slices.ContainsFunc(v.records, func(rec *snapshot.Record) bool {
+		return rec.Name == d.Base && wholeCopy(rec) != nil
+	})
 	if !there && v.known.All || j.Kept > 0 && ago > j.Kept {
 		return
 	}
@@ -65,14 +68,15 @@ func (v *verdict) journalDrill() {
 	if there {
 		do = v.known.rehearsing(d.Base, d.Revision)
 	}
-	v.find(Attention, do, "Revision %d could not be restored, in a drill %s ago, from %s and the journal. Restores to revisions "+
-		"around it cannot be relied on, those to snapshots can. It is told until a drill of the scrub has restored another revision. %s",
+	v.find(Attention, do, "Revision %d could not be restored, in a drill %s ago, from %s and the journal. Restores to "+
+		"revisions around it cannot be relied on, those to snapshots can. It is told until a drill of the scrub has "+
+		"restored another revision. %s",
 		d.Revision, round(ago), d.Base, d.Verdict.Error)
 }
 
-// breakTold is how long a break of the journal needs attention. Nothing brings the revisions back, so a person is to see
-// it once, and a day is how long that may take. The alerts tell it for an hour. After the day it is information for as
-// long as there is something to restore before it.
+// breakTold is how long a break of the journal needs attention. Nothing brings the revisions back, so a person is to
+// see it once, and a day is how long that may take. The alerts tell it for an hour. After the day it is information for
+// as long as there is something to restore before it.
 const breakTold = 24 * time.Hour
 
 // breaks finds where the journal does not go on: the newest of each kind, and how many others of it there are.
@@ -82,8 +86,8 @@ func (v *verdict) breaks() {
 		return
 	}
 	if j.NotesErr != nil {
-		v.find(Attention, []string{"window"}, "It is not known whether the journal has gaps, or etcd was restored under it: %s.",
-			stopless(j.NotesErr.Error()))
+		v.find(Attention, []string{"window"}, "It is not known whether the journal has gaps, or etcd was restored under "+
+			"it: %s.", stopless(j.NotesErr.Error()))
 	}
 	var histories, gaps, losses, beginnings []snapshot.JournalBreak // the oldest first
 	for _, b := range j.Notes.Breaks {
@@ -94,7 +98,7 @@ func (v *verdict) breaks() {
 			histories = append(histories, b)
 		case b.Backend != "":
 			losses = append(losses, b)
-		case b.Lost() > 0 || b.Unknown() && !strings.HasPrefix(b.Reason, "overtaken:"): // then another replica has what came before
+		case b.Lost() > 0 || b.Unknown() && !strings.HasPrefix(b.Reason, "overtaken:"): // by a replica that has them
 			gaps = append(gaps, b)
 		default:
 			beginnings = append(beginnings, b)
@@ -146,8 +150,8 @@ func (v *verdict) otherHistory(all []snapshot.JournalBreak) {
 		return
 	}
 	b := &all[len(all)-1]
-	v.find(v.urgency(b), []string{"window"}, "etcd has another history since %s. Reason: %s.%s To restore the history before, give "+
-		"--at with a time before that, or the name of a snapshot. A --revision that is in both is refused.",
+	v.find(v.urgency(b), []string{"window"}, "etcd has another history since %s. Reason: %s.%s To restore the history "+
+		"before, give --at with a time before that, or the name of a snapshot. A --revision that is in both is refused.",
 		minute(b.BeforeTime), stopless(b.Reason), earlier(len(all)-1, "history", "histories"))
 }
 
@@ -161,11 +165,12 @@ func (v *verdict) gaps(all []snapshot.JournalBreak) {
 	if !v.restorableBehind(b) {
 		how, do, more = Attention, []string{"save"}, more+" Nothing behind the gap can be restored until the next snapshot."
 	}
-	v.find(how, do, "The journal has a gap: %s cannot be restored. Reason: %s.%s", lostRevisions(b), stopless(b.Reason), more)
+	v.find(how, do, "The journal has a gap: %s cannot be restored. Reason: %s.%s",
+		lostRevisions(b), stopless(b.Reason), more)
 }
 
-// restorableBehind reports whether there is a snapshot behind a gap, to which the journal can be added. One that came after
-// the gap was found may have a lower revision: etcd was restored meanwhile.
+// restorableBehind reports whether there is a snapshot behind a gap, to which the journal can be added. One that came
+// after the gap was found may have a lower revision: etcd was restored meanwhile.
 func (v *verdict) restorableBehind(b *snapshot.JournalBreak) bool {
 	return slices.ContainsFunc(v.records, func(rec *snapshot.Record) bool {
 		behind := rec.CreateTime.After(b.BeforeTime) || rec.Revision >= b.Before-1 && rec.CreateTime.After(b.AfterTime)
@@ -179,11 +184,13 @@ func (v *verdict) lost(all []snapshot.JournalBreak) {
 		return
 	}
 	b := &all[len(all)-1]
-	v.find(v.urgency(b), repair, "Backend %s had lost %s. The leader copies them from another backend that has them. Reason: %s.%s",
+	v.find(v.urgency(b), repair, "Backend %s had lost %s. The leader copies them from another backend that has them. "+
+		"Reason: %s.%s",
 		b.Backend, lostRevisions(b), stopless(b.Reason), earlier(len(all)-1, "loss", "losses"))
 }
 
-// begunAnew finds that the journal was interrupted, and that everything can be restored all the same, as far as is known.
+// begunAnew finds that the journal was interrupted, and that everything can be restored all the same, as far as is
+// known.
 func (v *verdict) begunAnew(all []snapshot.JournalBreak) {
 	if len(all) == 0 {
 		return

@@ -54,15 +54,17 @@ func Judge(k Known) Cluster {
 func (v *verdict) unreadable() {
 	v.c.Verdict = Unknown
 	for _, s := range v.known.Schedules {
-		v.c.Schedules = append(v.c.Schedules, ScheduleState{Name: s.Name, Cron: s.Cron, TimeZone: s.TimeZone, Next: s.Next(v.now)})
+		st := ScheduleState{Name: s.Name, Cron: s.Cron, TimeZone: s.TimeZone, Next: s.Next(v.now)}
+		v.c.Schedules = append(v.c.Schedules, st)
 	}
 	if v.known.NotAsked {
-		v.find(Unknown, []string{"status"}, "The catalog was not asked, so nothing is known here: %v. This command asks it.", v.known.Err)
+		v.find(Unknown, []string{"status"}, "The catalog was not asked, so nothing is known here: %v. This command asks it.",
+			v.known.Err)
 	} else {
 		v.find(Unknown, v.known.listing(), "The catalog cannot be read, so nothing is known here: %v. "+
 			"Saves and restores work without it, and this command lists the snapshots on a backend.", v.known.Err)
-		v.find(Unknown, v.known.restoring(), "This command says how the newest snapshot would be restored, to the directory DIR; "+
-			"without --dry-run it is. Directories are those of the service's machine: on another one, leave them out.")
+		v.find(Unknown, v.known.restoring(), "This command says how the newest snapshot would be restored, to the directory "+
+			"DIR; without --dry-run it is. Directories are those of the service's machine: on another one, leave them out.")
 	}
 	v.certificates() // one that has expired may be the reason
 }

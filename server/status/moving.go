@@ -83,7 +83,10 @@ func (s *Saves) Of(cluster string) *Moving {
 	if r == nil {
 		return nil
 	}
-	m := &Moving{Name: r.started.Name, Since: r.started.Time, Read: r.started.Done, Total: r.started.Total, Written: map[string]int64{}}
+	m := &Moving{
+		Name: r.started.Name, Since: r.started.Time, Read: r.started.Done, Total: r.started.Total,
+		Written: map[string]int64{},
+	}
 	if r.started.Snapshot != nil {
 		for _, l := range r.started.Snapshot.Locations() {
 			if l.State == snapshot.StateReady {

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// proofHolds is how long the proof of a restore counts at least, as for the alert. Where scrubs that drill are rarer, two
-	// of them must have been due since then.
+	// proofHolds is how long the proof of a restore counts at least, as for the alert. Where scrubs that drill are rarer,
+	// two of them must have been due since then.
 	proofHolds = 14 * 24 * time.Hour
 	// scrubGrace is how long after its time a scrub may end, as for the alert: it reads a share of all snapshots back, and
 	// waits for its turn to drill.
@@ -26,11 +26,12 @@ func (v *verdict) proof() {
 	do, sealed := v.drilling()
 	switch {
 	case sealed && v.verifiedSince(time.Time{}):
-		v.find(Safe, v.known.proving(v.newest), "The stored bytes were read back and are right. They are encrypted, and the service "+
-			"has no identity (encryption.identity_files): a restore is proven where one is kept, and the proof is not known here.")
+		v.find(Safe, v.known.proving(v.newest), "The stored bytes were read back and are right. They are encrypted, and "+
+			"the service has no identity (encryption.identity_files): a restore is proven where one is kept, and the proof "+
+			"is not known here.")
 	case v.c.Proven != nil:
-		v.find(Attention, do, "A restore was last proven %s ago, that of %s. Drill again; a scrub with a drill does it by itself.",
-			round(v.now.Sub(v.c.Proven.Proven())), v.c.Proven.Name)
+		v.find(Attention, do, "A restore was last proven %s ago, that of %s. Drill again; a scrub with a drill does it "+
+			"by itself.", round(v.now.Sub(v.c.Proven.Proven())), v.c.Proven.Name)
 	case v.undated != nil:
 		v.find(Attention, do, "It is not known when a restore was proven: the clock that dated the proof of %s, to %s, was "+
 			"ahead. Drill again, with a clock that is right.", v.undated.Name, minute(v.undated.Proven()))
@@ -86,20 +87,22 @@ func (v *verdict) scrub() {
 		if v.mendedSince(s.Last.Time) {
 			how, until = Safe, "What was verified since then has passed. It is told until a scrub has found all good."
 		}
-		v.find(how, do, "The last scrub failed, %s ago: %s. %s", round(max(0, v.now.Sub(s.Last.Time))), inShort(s.Last.Error), until)
+		v.find(how, do, "The last scrub failed, %s ago: %s. %s",
+			round(max(0, v.now.Sub(s.Last.Time))), inShort(s.Last.Error), until)
 	}
 	due := s.Last.Due
 	if due.IsZero() || due.After(v.now) { // the first leader has not begun it, or a clock was wrong
 		return
 	}
 	if next := s.Next(due); v.now.Sub(next) > s.Jitter+scrubGrace {
-		v.find(Attention, do, "The scrub (%s) was due %s ago, at %s, and has not ended. It waits for its turn to drill, or takes that "+
-			"long, or no replica leads: the log of the leader has what it does.", s.Cron, round(v.now.Sub(next)), minute(next))
+		v.find(Attention, do, "The scrub (%s) was due %s ago, at %s, and has not ended. It waits for its turn to drill, or "+
+			"takes that long, or no replica leads: the log of the leader has what it does.",
+			s.Cron, round(v.now.Sub(next)), minute(next))
 	}
 }
 
-// mendedSince reports whether what a scrub verifies has passed since one that failed. Where it drills, that is a drill if
-// the service can decrypt.
+// mendedSince reports whether what a scrub verifies has passed since one that failed. Where it drills, that is a drill
+// if the service can decrypt.
 func (v *verdict) mendedSince(at time.Time) bool {
 	if slices.ContainsFunc(v.records, failedVerification) {
 		return false

@@ -51,8 +51,9 @@ func (v *verdict) keptBack() (why string, do []string) {
 	case leader != nil && *leader == "":
 		return "No replica leads; save now, by hand.", []string{"save"}
 	case s != nil && v.now.Sub(s.CreateTime) > leastGrace: // one that is younger keeps nothing back for so long
-		return fmt.Sprintf("It waits for %s, which %s has been saving for %s. If that save does not move, restart snapshotd on that "+
-			"node: the save is given up with it.", s.Name, s.Node, round(v.now.Sub(s.CreateTime))), []string{"get", s.Name}
+		return fmt.Sprintf("It waits for %s, which %s has been saving for %s. If that save does not move, restart snapshotd "+
+				"on that node: the save is given up with it.", s.Name, s.Node, round(v.now.Sub(s.CreateTime))),
+			[]string{"get", s.Name}
 	case v.last != nil && v.last.State() == snapshot.StateFailed:
 		return "The last save failed; end its cause, and save now.", []string{"save"}
 	case leader != nil:
@@ -76,7 +77,8 @@ func (v *verdict) schedule(s Schedule) (st ScheduleState, next time.Time) {
 		return st, st.Next
 	}
 	st.Next = s.Next(st.Ran)
-	late := v.now.Sub(st.Next) > v.grace(s, leastGrace, st.Last) || v.now.Sub(s.Next(st.Next)) > v.grace(s, givenUp, st.Last)
+	late := v.now.Sub(st.Next) > v.grace(s, leastGrace, st.Last) ||
+		v.now.Sub(s.Next(st.Next)) > v.grace(s, givenUp, st.Last)
 	st.Overdue = late && !v.savingFor(s.Name)
 	return st, st.Next
 }
@@ -114,8 +116,8 @@ func takenBy(rec *snapshot.Record) string {
 	return cmp.Or(rec.Schedule, rec.Labels[scheduleLabel])
 }
 
-// What is asked of a cluster without a schedule, which a person or another program saves: it is known only how often that
-// was so far.
+// What is asked of a cluster without a schedule, which a person or another program saves: it is known only how often
+// that was so far.
 const (
 	usualSaves = 20                  // the newest snapshots, between which the pauses count
 	fewSaves   = 4                   // of fewer it is not known how often they come
@@ -140,15 +142,15 @@ func (v *verdict) unscheduled() {
 	}
 	switch {
 	case age > max(holds, 2*longest):
-		v.find(Attention, []string{"save"}, "There is no schedule, and the newest snapshot is %s old: each change since then can be lost. "+
-			"%s Set a schedule, or mend what has saved this cluster so far.", round(age), before)
+		v.find(Attention, []string{"save"}, "There is no schedule, and the newest snapshot is %s old: each change since "+
+			"then can be lost. %s Set a schedule, or mend what has saved this cluster so far.", round(age), before)
 	case few && age > manyHold:
 		v.find(Safe, []string{"save"}, "There is no schedule, and the newest snapshot is %s old. %s", round(age), before)
 	}
 }
 
-// pauses returns when the newest of the snapshots that count was taken, the longest pause between them, and how many they
-// are.
+// pauses returns when the newest of the snapshots that count was taken, the longest pause between them, and how many
+// they are.
 func (v *verdict) pauses() (newest time.Time, longest time.Duration, n int) {
 	var last time.Time
 	for _, rec := range v.records {
@@ -175,6 +177,6 @@ func (v *verdict) leader() {
 	if v.known.Journal != nil {
 		journal = ", and the journal does not go on"
 	}
-	v.find(Attention, nil, "No replica leads, so that no schedule, scrub, reconcile or repair runs%s. One is elected within seconds "+
-		"when the etcd of the catalog answers; the logs of the replicas say why none is.", journal)
+	v.find(Attention, nil, "No replica leads, so that no schedule, scrub, reconcile or repair runs%s. One is elected "+
+		"within seconds when the etcd of the catalog answers; the logs of the replicas say why none is.", journal)
 }

@@ -38,8 +38,9 @@ func (v *verdict) restorable() {
 // unread finds that there are records of which the verdict knows nothing.
 func (v *verdict) unread() {
 	if n := len(v.known.Bad); n > 0 {
-		v.find(Attention, []string{"list"}, "The catalog has records that cannot be read, at least %d, so that this verdict is not of "+
-			"their snapshots. One of them: %s. This command names each, and what to do.", n, stopless(v.known.Bad[0].Error()))
+		v.find(Attention, []string{"list"}, "The catalog has records that cannot be read, at least %d, so that this verdict "+
+			"is not of their snapshots. One of them: %s. This command names each, and what to do.",
+			n, stopless(v.known.Bad[0].Error()))
 	}
 }
 
@@ -65,7 +66,8 @@ func (v *verdict) failedVerification() {
 // alarms finds alarms inside the newest snapshot: whoever restores it meets an etcd that refuses writes.
 func (v *verdict) alarms() {
 	if v.newest != nil && len(v.newest.Alarms) > 0 {
-		v.find(Attention, []string{"get", v.newest.Name}, "The newest snapshot, %s, %s.", v.newest.Name, snapshot.AlarmNote(v.newest.Alarms))
+		v.find(Attention, []string{"get", v.newest.Name}, "The newest snapshot, %s, %s.",
+			v.newest.Name, snapshot.AlarmNote(v.newest.Alarms))
 	}
 }
 
@@ -88,8 +90,8 @@ func (v *verdict) backends() {
 			v.find(Attention, repair, "%s waiting to be brought to %s; it is tried again by itself.", copies(b.Waiting), b.Name)
 		case b.Newest == nil && v.newest != nil && snapshot.NodeOf(b.Name) == "" && // another node may have led all the time
 			v.awaits(b.Name):
-			v.find(Attention, append(slices.Clip(repair), "--backend", b.Name), "%s holds none of the snapshots that were examined. "+
-				"This command copies all to it that its retention would keep.", b.Name)
+			v.find(Attention, append(slices.Clip(repair), "--backend", b.Name), "%s holds none of the snapshots that were "+
+				"examined. This command copies all to it that its retention would keep.", b.Name)
 		case b.Free >= 0 && v.newest != nil && b.Free < 2*v.newest.StoredSize:
 			v.find(Attention, []string{"prune", "--dry-run"}, "%s has room for less than two more snapshots: %s are free, "+
 				"and the newest has %s.", b.Name, bytesize.Format(b.Free), bytesize.Format(v.newest.StoredSize))

@@ -20,7 +20,9 @@ type Counter struct {
 
 // NewCounter returns a counter for the places of a cluster.
 func NewCounter(k *Known) *Counter {
-	c := &Counter{known: k, totals: map[string]Total{}, taken: map[string][]time.Time{}, stock: retention.NewStock(k.Now, k.rules)}
+	c := &Counter{
+		known: k, totals: map[string]Total{}, taken: map[string][]time.Time{}, stock: retention.NewStock(k.Now, k.rules),
+	}
 	for _, p := range k.Places {
 		c.totals[p.Name] = Total{}
 	}
@@ -90,7 +92,8 @@ func (r *Removal) apply(rules retention.Rules, copies []*retention.Candidate, k 
 		c.Whole = false // the next one is
 	}
 	next := &retention.Candidate{
-		Created: r.Due, Size: newest.Size, Etcd: newest.Etcd, Revision: newest.Revision + 1, State: snapshot.StateReady, Whole: true,
+		Created: r.Due, Size: newest.Size, Etcd: newest.Etcd, Revision: newest.Revision + 1,
+		State: snapshot.StateReady, Whole: true,
 	}
 	after := append(slices.DeleteFunc(copies, func(c *retention.Candidate) bool { return gone[c.Name] }), next)
 	rules.Apply(after, r.Due)

@@ -1,7 +1,7 @@
 package status
 
-// points returns how far the journal is: as this replica knows, if it is the one that follows, or else where it is behind
-// or damaged, as the leader has noted it. What a leader before has noted is of the past.
+// points returns how far the journal is: as this replica knows, if it is the one that follows, or else where it is
+// behind or damaged, as the leader has noted it. What a leader before has noted is of the past.
 func (v *verdict) points() (all []Point) {
 	j := v.known.Journal
 	switch {

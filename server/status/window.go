@@ -86,7 +86,8 @@ type Held struct {
 func (w *Window) AddGap(b snapshot.JournalBreak) {
 	if b.Lost() > 0 {
 		w.Gaps = append(w.Gaps, Gap{
-			After: b.After, Before: b.Before, AfterTime: b.AfterTime, BeforeTime: b.BeforeTime, Reason: b.Reason, Timeline: b.Timeline,
+			After: b.After, Before: b.Before, AfterTime: b.AfterTime, BeforeTime: b.BeforeTime,
+			Reason: b.Reason, Timeline: b.Timeline,
 		})
 	}
 }
@@ -100,9 +101,9 @@ const maxUnread = 20
 // maxReads is how often all snapshots of a catalog are read before it is an error that their pages end on the way.
 const maxReads = 3
 
-// AddAll adds the snapshots that can be restored, of which list gives pages. For the ranges of a journal these are all: the
-// oldest may be the only one from which a range can be restored. Without a journal, they are those that are shown. When
-// etcd compacts the revision of the pages meanwhile, it begins anew.
+// AddAll adds the snapshots that can be restored, of which list gives pages. For the ranges of a journal these are all:
+// the oldest may be the only one from which a range can be restored. Without a journal, they are those that are shown.
+// When etcd compacts the revision of the pages meanwhile, it begins anew.
 func (w *Window) AddAll(ctx context.Context, list func(context.Context, snapshot.Query) (snapshot.Page, error)) error {
 	journal := *w
 	for try := 1; ; try++ {
@@ -114,7 +115,9 @@ func (w *Window) AddAll(ctx context.Context, list func(context.Context, snapshot
 	}
 }
 
-func (w *Window) addPages(ctx context.Context, list func(context.Context, snapshot.Query) (snapshot.Page, error)) error {
+func (w *Window) addPages(
+	ctx context.Context, list func(context.Context, snapshot.Query) (snapshot.Page, error),
+) error {
 	q := snapshot.Query{States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial}, PageSize: MaxShown}
 	for {
 		page, err := list(ctx, q)
@@ -147,9 +150,9 @@ func (w *Window) Add(page snapshot.Page) {
 }
 
 // PutBases notes from where on each range can be restored with the snapshots of a window, which are all that there are,
-// and leaves those that are shown. A snapshot is of the history of a timeline when it is of the same etcd cluster, and was
-// begun after that timeline and before the next one. A gap ends where such a snapshot begins to hold the revisions: these
-// are not lost. While a backend could not be listed, nothing is called lost.
+// and leaves those that are shown. A snapshot is of the history of a timeline when it is of the same etcd cluster, and
+// was begun after that timeline and before the next one. A gap ends where such a snapshot begins to hold the revisions:
+// these are not lost. While a backend could not be listed, nothing is called lost.
 func (w *Window) PutBases() {
 	for i := range w.Timelines {
 		t := &w.Timelines[i]
@@ -157,7 +160,8 @@ func (w *Window) PutBases() {
 			r := &t.Ranges[j]
 			for _, s := range w.Snapshots {
 				ends := i+1 < len(w.Timelines) && !s.Created.Before(w.Timelines[i+1].Start)
-				within := t.EtcdCluster == s.EtcdCluster && s.Revision >= r.First-1 && s.Revision <= r.Last && !s.Created.Before(t.Start) && !ends
+				within := t.EtcdCluster == s.EtcdCluster && s.Revision >= r.First-1 && s.Revision <= r.Last &&
+					!s.Created.Before(t.Start) && !ends
 				if !within {
 					continue
 				}
@@ -177,14 +181,14 @@ func (w *Window) PutBases() {
 // doubt tells of the gaps among what could not be read.
 func (w *Window) doubt() {
 	for _, g := range w.Gaps {
-		w.Unread = append(w.Unread, fmt.Sprintf("It is not known whether the revisions %d to %d are lost: a backend that could not be read "+
-			"may have them (%s).", g.After+1, g.Before-1, stopless(g.Reason)))
+		w.Unread = append(w.Unread, fmt.Sprintf("It is not known whether the revisions %d to %d are lost: a backend that "+
+			"could not be read may have them (%s).", g.After+1, g.Before-1, stopless(g.Reason)))
 	}
 	w.Gaps = nil
 }
 
-// narrow takes from the gap before a revision of a timeline the revisions that a snapshot holds, from its oldest one on; 0
-// when that is not known.
+// narrow takes from the gap before a revision of a timeline the revisions that a snapshot holds, from its oldest one
+// on; 0 when that is not known.
 func narrow(gaps []Gap, timeline string, first, oldest int64) []Gap {
 	if oldest == 0 {
 		return gaps
