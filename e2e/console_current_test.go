@@ -62,6 +62,26 @@ func TestWhatCannotBeReadIsOfThePastInABrowser(t *testing.T) {
 	before(t, b.text("#list-error"), limit)
 }
 
+// TestSnapshotsThatWereNotReadAreNotCountedInABrowser: the pictures deny nothing while the list is being read, nor when
+// it cannot be read.
+func TestSnapshotsThatWereNotReadAreNotCountedInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 40)
+	const list, pictures = "GET /v1/clusters/prod-00/snapshots", "section[aria-label='Over time']"
+	goOn := make(chan struct{})
+	s.answers(list, func(w http.ResponseWriter, r *http.Request) {
+		waits(r, goOn)
+		refuses(t, codes.Unavailable, "etcd has no leader")(w, r)
+	})
+	b := browse(t, s.serve(t)+"/#/clusters/prod-00", "")
+	b.reads("that they are asked for", pictures, "Asking for the snapshots…")
+	close(goOn)
+	b.reads("that they are not known", pictures, "Not known: the list of the snapshots cannot be read.")
+	s.answers(list, nil)
+	b.later(s, time.Minute)
+	b.reads("the pictures", pictures, "37 READY, 2 PARTIAL, 1 FAILED", "Duration of the save")
+}
+
 // TestAChangeWhileASnapshotIsReadInABrowser: an event that comes while the snapshot is being read makes it be read again.
 func TestAChangeWhileASnapshotIsReadInABrowser(t *testing.T) {
 	chromium(t)

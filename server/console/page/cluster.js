@@ -70,8 +70,13 @@ function rangeOf(c, range) {
   return el('div', { class: 'bar' }, el('h3', {}, 'Over time'), el('label', {}, 'Shown ', choice));
 }
 
-// picturesOf is the snapshots over time: when they were taken, and how large and slow they were.
+// picturesOf is the snapshots over time: when they were taken, and how large and slow they were. Before the list was
+// read, there is nothing to be counted.
 function picturesOf(list, c, range, width) {
+  if (!list.sorted.length && !list.complete) {
+    const why = list.problem ? 'Not known: the list of the snapshots cannot be read.' : 'Asking for the snapshots…';
+    return el('section', { 'aria-label': 'Over time' }, el('p', { class: 'quiet' }, why));
+  }
   const from = ranges[range] ? now() - ranges[range] : 0;
   const all = list.sorted.filter((s) => Date.parse(s.createTime) >= from).reverse();
   const whole = all.filter((s) => s.state === 'STATE_READY' || s.state === 'STATE_PARTIAL');
