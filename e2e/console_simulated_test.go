@@ -273,12 +273,14 @@ func simulatedCluster(name string, i int, all []*snapshotdv1.Snapshot) *snapshot
 		c.Verdict = snapshotdv1.Cluster_VERDICT_NOT_SAFE
 		c.Findings = []*snapshotdv1.Cluster_Finding{{Verdict: c.GetVerdict(), Text: "The last save failed: read the snapshot: etcd does not answer",
 			Command: []string{"save"}}}
+		endedBadly(c, all, snapshotdv1.Snapshot_STATE_FAILED, "read the snapshot: ", "etcd does not answer",
+			c.GetBackends()...)
 	case 2:
 		c.Verdict = snapshotdv1.Cluster_VERDICT_ATTENTION
 		c.Findings = []*snapshotdv1.Cluster_Finding{{Verdict: c.GetVerdict(), Text: "The last save did not reach every backend: put it into s3: access denied",
 			Command: []string{"reconcile", "--repair"}}}
-		c.Backends[1].LastState, c.Backends[1].LastError, c.Backends[1].Waiting = snapshotdv1.Snapshot_STATE_FAILED, "access denied", 3
-		c.UploadsWaiting = 3
+		endedBadly(c, all, snapshotdv1.Snapshot_STATE_PARTIAL, "put it into s3: ", "access denied", c.GetBackends()[1])
+		c.Backends[1].Waiting, c.UploadsWaiting = 3, 3
 	case 3:
 		c.Verdict = snapshotdv1.Cluster_VERDICT_UNKNOWN
 		c.Findings = []*snapshotdv1.Cluster_Finding{{Verdict: c.GetVerdict(), Text: "The catalog cannot be read, so nothing is known here: etcd has no leader",
@@ -289,6 +291,24 @@ func simulatedCluster(name string, i int, all []*snapshotdv1.Snapshot) *snapshot
 		}
 	}
 	return c
+}
+
+// endedBadly lets the last save of a cluster have ended in a state, and have failed on backends.
+func endedBadly(
+	c *snapshotdv1.Cluster, all []*snapshotdv1.Snapshot, state snapshotdv1.Snapshot_State, doing, why string,
+	on ...*snapshotdv1.Cluster_Backend,
+) {
+	last := all[0]
+	last.State, last.Error, c.Schedules[0].LastState = state, doing+why, state
+	for _, b := range on {
+		b.LastState, b.LastError, b.Newest = snapshotdv1.Snapshot_STATE_FAILED, why, all[1].GetName()
+		for _, l := range last.GetLocations() {
+			if l.GetBackend() == b.GetName() {
+				l.State, l.Error = snapshotdv1.Snapshot_STATE_FAILED, why
+			}
+		}
+	}
+	c.NewestReady = all[1]
 }
 
 // TestManySnapshotsInABrowser: only the rows that can be seen are made, also at the end of a long list, and the search
