@@ -443,6 +443,22 @@ func TestManyClustersInABrowser(t *testing.T) {
 	fleet.reads("all of several pages", "#fleet", "450 clusters", "1 NOT SAFE", "447 SAFE")
 }
 
+// TestNoFactOfALineIsCutInABrowser: how a save has ended is needed most where it has not ended well.
+func TestNoFactOfALineIsCutInABrowser(t *testing.T) {
+	chromium(t)
+	b := browse(t, simulate(6, 40).serve(t)+"/", "")
+	b.reads("the last saves", "#clusters", "FAILED", "PARTIAL", "READY")
+	for _, on := range append(slices.Clone(screens), screen{"middle", "light", 1000}) {
+		b.screen(on.width, 900, on.scheme)
+		var cut []string
+		b.eval(`[...document.querySelectorAll('#clusters .fact')]
+			.filter(e => e.checkVisibility() && e.scrollWidth > e.clientWidth).map(e => e.textContent)`, &cut)
+		if len(cut) > 0 {
+			t.Errorf("%s: there is no room for %q", on.name, cut)
+		}
+	}
+}
+
 // TestTheConsoleIsAccessible: axe finds nothing in any view, in either colour scheme, nor on a phone; and nothing is
 // wider than the screen. With SNAPSHOTD_PICTURES=DIR it writes a picture of each, and that of the docs.
 func TestTheConsoleIsAccessible(t *testing.T) {
