@@ -152,13 +152,17 @@ func TestAPruneThatFailsInABrowser(t *testing.T) {
 			return
 		}
 		answer.Decisions[2].Error = denied
-		if removals.Add(1) == 1 {
+		switch removals.Add(1) {
+		case 1:
 			writeProto(t, w, answer)
-			return
+		case 2:
+			answer.Decisions[1].Error = denied
+			answer.Decisions = answer.Decisions[1:3]
+			refuses(t, codes.PermissionDenied, "none of the 2 copies could be removed", answer)(w, r)
+		default:
+			answer.Decisions = answer.Decisions[1:3]
+			refuses(t, codes.Canceled, "it ended early; 1 copy was removed", answer)(w, r)
 		}
-		answer.Decisions[1].Error = denied
-		answer.Decisions = answer.Decisions[1:3]
-		refuses(t, codes.PermissionDenied, "none of the 2 copies could be removed", answer)(w, r)
 	})
 	b := browse(t, "about:blank", "")
 	b.goes(s.serve(t)+"/#/clusters/prod-00", ".actions button")
@@ -185,6 +189,15 @@ func TestAPruneThatFailsInABrowser(t *testing.T) {
 	b.eval("[...document.querySelectorAll('#dialog-result tbody tr')].map(r => r.cells[0].innerText)", &decisions)
 	if got := strings.Join(decisions, ", "); got != "old, older" {
 		t.Errorf("the copies that could not be removed are %q", got)
+	}
+	b.click("#dialog button", "Close")
+	b.click(".actions button", "Prune")
+	b.click("#dialog button", "Show what would go")
+	b.click("#dialog button", "Remove them")
+	b.reads("that one was removed before it ended", "#dialog-result", "It ended early; 1 copy was removed")
+	b.eval("[...document.querySelectorAll('#dialog-result tbody tr')].map(r => r.cells[0].innerText + ' ' + r.cells[3].innerText.slice(2))", &decisions)
+	if got := strings.Join(decisions, ", "); got != "old GONE, older FAILED" {
+		t.Errorf("the copies of a prune that ended early are %q", got)
 	}
 }
 

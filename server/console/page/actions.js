@@ -130,18 +130,20 @@ function prune(c) {
         const answer = await call(false);
         changed();
         told(...pruned(answer.decisions, { gone: 'removed', cannot: 'could not be removed', word: 'GONE' }));
-      } catch (e) { // nothing could be removed: the copies come with the error, as many as there was room for
+      } catch (e) { // it removed nothing, or ended early: copies come with the error, as many as there was room for
         const found = e instanceof Problem && e.detail('decisions');
         if (!found) throw e;
-        told(problemBox(e), refused(found.decisions));
+        if (found.decisions.some(goes)) changed();
+        told(problemBox(e), attempted(found.decisions));
       }
     }];
   });
 }
 
-// refused shows the copies that could not be removed.
-const refused = (all) => table('Decisions', ['Name', 'Backend', 'Size', 'Why'],
-  all.map((d) => row(mono(d.name), d.backend, size(d.sizeBytes), [d.why, d.error ? problemBox(d.error) : null])));
+// attempted shows the copies of a prune that has failed: those that were removed before, and those that could not be.
+const attempted = (all) => table('Decisions', ['Name', 'Backend', 'Size', 'Decision', 'Why'],
+  all.map((d) => row(mono(d.name), d.backend, size(d.sizeBytes), goes(d) ? badge('attention', 'GONE') : badge('danger', 'FAILED'),
+    [d.why, d.error ? problemBox(d.error) : null])));
 
 const goes = (d) => !d.stays && !d.error;
 
