@@ -10,8 +10,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// freshBreak is how long a break counts as it was noted when it was found, whatever the backends show: parts wait on the
-// disk. It is also how old a gap must be that the backends alone show. The alert of a gap fires as long.
+// freshBreak is how long a break counts as it was noted when it was found, whatever the backends show: parts wait on
+// the disk. It is also how old a gap must be that the backends alone show. The alert of a gap fires as long.
 const freshBreak = time.Hour
 
 // Shown is what the backends show of a journal.
@@ -42,7 +42,8 @@ func (s *Shown) Notes(noted []snapshot.JournalBreak, now time.Time) []snapshot.J
 				complete(&noted[i], &b)
 			}
 		} else if b.Begins && b.Told || !b.Begins && s.Whole && !fresh(&b.JournalBreak) {
-			shown = append(shown, b.JournalBreak) // the first segments of a timeline are pruned, or elsewhere, without being lost
+			// The first segments of a timeline are pruned, or elsewhere, without being lost.
+			shown = append(shown, b.JournalBreak)
 		}
 	}
 	return JoinBreaks(noted, shown, now)
@@ -130,8 +131,8 @@ func begunBefore(name string, other segment.Timeline) bool {
 // ahead reports whether a break lies in the future: a clock was wrong, or somebody else wrote it.
 func ahead(b *snapshot.JournalBreak, now time.Time) bool { return snapshot.Ahead(b.BeforeTime, now) }
 
-// JoinBreaks returns the breaks of two lists, the oldest first, without those of the future, which would never end. Of two
-// that are the same, that of the second list counts.
+// JoinBreaks returns the breaks of two lists, the oldest first, without those of the future, which would never end. Of
+// two that are the same, that of the second list counts.
 func JoinBreaks(noted, more []snapshot.JournalBreak, now time.Time) []snapshot.JournalBreak {
 	all := slices.DeleteFunc(slices.Clone(noted), func(b snapshot.JournalBreak) bool {
 		return ahead(&b, now) || slices.ContainsFunc(more, func(m snapshot.JournalBreak) bool {

@@ -392,8 +392,8 @@ func (s *session) sync() error {
 	return nil
 }
 
-// sealSoon seals, or waits until the leases that the revisions of the part name were asked for. A part is sealed with its
-// revisions alone: when no other revision followed, the times to live would never be on the backends.
+// sealSoon seals, or waits until the leases that the revisions of the part name were asked for. A part is sealed with
+// its revisions alone: when no other revision followed, the times to live would never be on the backends.
 func (s *session) sealSoon(ctx context.Context) error {
 	if s.answered < s.wanted {
 		s.due = time.Now()

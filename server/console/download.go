@@ -16,7 +16,8 @@ import (
 func Download(api http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		query := r.URL.Query()
-		to := fmt.Sprintf("/v1/clusters/%s/snapshots/%s:download", url.PathEscape(query.Get("cluster")), url.PathEscape(query.Get("name")))
+		cluster, name := url.PathEscape(query.Get("cluster")), url.PathEscape(query.Get("name"))
+		to := fmt.Sprintf("/v1/clusters/%s/snapshots/%s:download", cluster, name)
 		query.Del("cluster")
 		query.Del("name")
 		u, err := url.Parse(to + "?" + query.Encode())

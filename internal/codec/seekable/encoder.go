@@ -15,8 +15,8 @@ const windowSize = ChunkSize
 // leastWindow is the least one that makes the same bytes: blocks are no longer than a window.
 const leastWindow = 128 << 10
 
-// newEncoder returns an encoder of chunks up to a size, for use by one goroutine. Its window is no larger than they need,
-// because it takes as much memory.
+// newEncoder returns an encoder of chunks up to a size, for use by one goroutine. Its window is no larger than they
+// need, because it takes as much memory.
 func newEncoder(most int) (*zstd.Encoder, error) {
 	window := min(windowSize, max(leastWindow, 1<<bits.Len(uint(most-1))))
 	enc, err := zstd.NewWriter(nil,
