@@ -335,3 +335,32 @@ func read(t *testing.T, path ...string) string {
 	}
 	return string(b)
 }
+
+// A page that is wrapped can make one line of two commands, or two lines of one.
+func TestTheCommandsOfThePagesCanBePasted(t *testing.T) {
+	pages, err := filepath.Glob(filepath.Join("..", "docs", "*.md"))
+	if err != nil || len(pages) < 10 {
+		t.Fatalf("the pages are %q, %v", pages, err)
+	}
+	second := regexp.MustCompile(`[^|&;(\x60"'=\s-] +((?:kubectl|helm|openssl|etcdctl|etcdutl|systemctl|age-keygen) [a-z-]+.*)`)
+	for _, page := range append(pages, filepath.Join("..", "README.md")) {
+		fenced := false
+		for i, line := range strings.Split(read(t, page), "\n") {
+			if strings.HasPrefix(strings.TrimSpace(line), "```") {
+				fenced = !fenced
+				continue
+			}
+			if !fenced && !strings.HasPrefix(line, "    ") {
+				continue
+			}
+			line, _, _ = strings.Cut(line, " # ")
+			text := strings.TrimSpace(line)
+			if strings.HasPrefix(text, "#") {
+				continue
+			}
+			if m := second.FindStringSubmatch(text); m != nil && !strings.HasPrefix(text, "sudo ") {
+				t.Errorf("%s:%d: %q is behind another command", page, i+1, m[1])
+			}
+		}
+	}
+}
