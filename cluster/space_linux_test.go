@@ -26,17 +26,22 @@ func smallSpool(t *testing.T, size int) func(*cluster.Config) {
 	return func(c *cluster.Config) { c.SpoolDir = dir }
 }
 
-// gives makes etcd send so many bytes that cannot be compressed, and returns how many of them were read.
+// gives makes etcd send so many bytes that cannot be compressed, and nothing more until the stream is closed. It returns
+// how many of them were read.
 func (f *fixture) gives(size int) (read *int) {
 	read = new(int)
 	f.source.open = func(s *cluster.Stream) (*cluster.Stream, error) {
 		changed := *s
 		bytes := io.LimitReader(rand.Reader, int64(size))
+		stream := &closing{ReadCloser: s.ReadCloser, closed: make(chan struct{})}
 		changed.Size = int64(size)
-		changed.ReadCloser = reading{s.ReadCloser, func(p []byte) (int, error) {
+		changed.ReadCloser = reading{stream, func(p []byte) (int, error) {
 			n, err := bytes.Read(p)
-			*read += n
-			return n, err
+			if *read += n; err != nil {
+				<-stream.closed
+				return n, io.ErrClosedPipe
+			}
+			return n, nil
 		}}
 		return &changed, nil
 	}

@@ -336,7 +336,7 @@ func read(t *testing.T, path ...string) string {
 	return string(b)
 }
 
-// A page that is wrapped can make one line of two commands, or two lines of one.
+// A page that is wrapped can make one line of two commands.
 func TestTheCommandsOfThePagesCanBePasted(t *testing.T) {
 	pages, err := filepath.Glob(filepath.Join("..", "docs", "*.md"))
 	if err != nil || len(pages) < 10 {

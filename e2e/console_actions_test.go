@@ -312,7 +312,7 @@ func TestLabelsThatAreNoLinesStayInABrowser(t *testing.T) {
 	b := browse(t, "about:blank", "")
 	b.goes(s.serve(t)+"/#/clusters/prod-00/snapshots/"+sn.GetName(), ".actions button")
 	b.click(".actions button", "Labels")
-	b.reads("which stay", "#dialog-body", `No line can be the label "a=b", "blank", "cr", "note" (`, "it stays as it is",
+	b.reads("which stay", "#dialog-body", "cannot be written as a line (", `stay as they are: "a=b", "blank", "cr", "note".`,
 		"snapshotd update --remove-label")
 	for _, on := range screens {
 		b.accessible("labels that stay", on)

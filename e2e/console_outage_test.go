@@ -236,7 +236,7 @@ func TestWhoKnowsTheJournalIsSaidInABrowser(t *testing.T) {
 	c.RecoveryWindow, c.Leader = &snapshotdv1.RecoveryWindow{Journaled: true}, ""
 	b := browse(t, s.serve(t)+"/#/clusters/prod-00", "")
 	b.reads("that nobody knows", "#points", "How far the journal is, is not known here", "no replica is known to lead.")
-	b.reads("that none is known to lead", "#view dl", "no replica, as far as is known")
+	b.reads("that none is known to lead", "#view dl", "none, or not known")
 	c.Leader = "node-2"
 	b.looks()
 	b.reads("who knows it", "#points", "How far the journal is, is known to node-2, which leads.")

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -104,8 +105,12 @@ func deleteFailed(sys System, opts deleteOptions, before *snapshotdv1.Snapshot, 
 	if perr := opts.print(sys, &snapshotdv1.DeleteResponse{Snapshot: d.Snapshot}, before.GetName()); perr != nil {
 		return perr
 	}
-	if len(gone) == 0 {
+	switch {
+	case len(gone) > 0:
+	case d.Reason == snapshot.ReasonEtagMismatch: // which has an exit code of its own
 		return err
+	default:
+		return errors.New(exit.Message(err) + text)
 	}
 	return exit.Partial(fmt.Sprintf("%s is gone from %s, and not from every backend: %s%s",
 		before.GetName(), snapshot.Join(gone), exit.Message(err), text))

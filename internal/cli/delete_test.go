@@ -91,9 +91,13 @@ func TestDeleteOfSomeCopies(t *testing.T) {
 				"  s3: DELETING, and reconcile goes on with it: delete object: connection refused\n",
 			[]string{"s3       DELETING"}},
 		"of those that were chosen": {"--backend local", down, at([]string{"s3", "local"}, "local"), 1,
-			"error: " + cause, []string{"local    DELETING", "s3       READY"}},
-		"none":      {"", down, at([]string{"s3", "local"}), 1, "error: " + cause, nil},
-		"none, yet": {"", down, at([]string{"s3", "local"}, "s3", "local"), 1, "error: " + cause, []string{"s3       DELETING"}},
+			"error: " + cause + "  local: DELETING, and reconcile goes on with it: delete object: connection refused\n",
+			[]string{"local    DELETING", "s3       READY"}},
+		"none": {"", down, at([]string{"s3", "local"}), 1, "error: " + cause, nil},
+		"none, yet": {"", down, at([]string{"s3", "local"}, "s3", "local"), 1, "error: " + cause +
+			"  local: DELETING, and reconcile goes on with it: delete object: connection refused\n" +
+			"  s3: DELETING, and reconcile goes on with it: delete object: connection refused\n",
+			[]string{"s3       DELETING"}},
 		"pinned": {"", snapshot.ReasonPinned.New("delete x: it is pinned"), at([]string{"s3", "local"}), 1,
 			"error: delete x: it is pinned\n", nil},
 		"changed meanwhile": {"", snapshot.ReasonConflict.New("delete x"), at([]string{"s3", "local"}, "s3"), 5,

@@ -20,8 +20,9 @@ func TestPruneThatWasEndedShowsWhatIsGone(t *testing.T) {
 			Name: name, Backend: "s3", CreateTime: now, Size: 2048, Why: "no rule keeps it", Err: err,
 		})
 	}
+	ended := error(wire.ShuttingDown(context.Canceled))
 	env := serve(t, &fake{prune: func(context.Context, *snapshotdv1.PruneRequest) (*snapshotdv1.PruneResponse, error) {
-		err := fmt.Errorf("removed before the prune ended: 1; %w", wire.ShuttingDown(context.Canceled))
+		err := fmt.Errorf("removed before the prune ended: 1; %w", ended)
 		return nil, wire.PruneStatus(err, "default", &snapshotdv1.PruneResponse{
 			Decisions: []*snapshotdv1.PruneDecision{decided("a", denied), decided("b", nil)},
 		}).Err()
@@ -35,5 +36,12 @@ func TestPruneThatWasEndedShowsWhatIsGone(t *testing.T) {
 	if len(rows) != 4 || !strings.HasPrefix(rows[1], "b ") || !strings.Contains(rows[1], "removed") ||
 		!strings.HasPrefix(rows[2], "a ") || !strings.Contains(rows[2], "failed") {
 		t.Errorf("it shows:\n%s", r.stdout)
+	}
+
+	// The service ends it a little before the deadline of --timeout, and its error is no silence.
+	ended = context.DeadlineExceeded
+	r = run(t.Context(), env, "prune", "--timeout", "1m")
+	if r.code != 1 || !strings.HasPrefix(r.stderr, "error: removed before the prune ended: 1; ") {
+		t.Errorf("exit code %d, stderr %q", r.code, r.stderr)
 	}
 }

@@ -37,7 +37,7 @@ func newUpdate(sys System) *cobra.Command {
 it.
 
 Exits 3 when the catalog has the change and some backends have not: the same command again writes it
-there. Exits 5 when it was changed meanwhile or is being saved, and 6 when there is no such snapshot.`,
+there; for a directory of another node, give --addr of its replica. Exits 5 when it was changed meanwhile or is being saved, and 6 when there is no such snapshot.`,
 		Example: `  snapshotd update latest --pin
   snapshotd update on-demand-node1-1784300400 --pin --label reason=before-upgrade
   snapshotd update on-demand-node1-1784300400 --unpin --remove-label reason`,
@@ -117,6 +117,10 @@ func updateFailed(sys System, opts updateOptions, name string, err error) error 
 	if perr := opts.print(sys, &snapshotdv1.UpdateResponse{Snapshot: d.Snapshot}); perr != nil {
 		return perr
 	}
-	return exit.Partial(fmt.Sprintf("the catalog has the change of %s, and not every backend: %s"+
-		"\n  the same command again writes what is missing", name, exit.Message(err)))
+	again := "the same command again writes what is missing"
+	if d.Reason == snapshot.ReasonBackendOnOtherNode {
+		again = "the same command to the replica there (--addr) writes what is missing"
+	}
+	return exit.Partial(fmt.Sprintf("the catalog has the change of %s, and not every backend: %s\n  %s",
+		name, exit.Message(err), again))
 }

@@ -23,6 +23,8 @@ func (c *Client) Explain(err error) error {
 	switch {
 	case err == nil || !ok:
 		return err
+	case wire.DetailsOf(err).Pruned != nil: // it was answered, with what was removed
+		return err
 	case st.Code() == codes.DeadlineExceeded && c.options.Timeout > 0: // seen first by either side
 		return fmt.Errorf("the service at %s did not answer within %v (--timeout)", c.addr, c.options.Timeout)
 	case wire.DetailsOf(err).Reason != "":

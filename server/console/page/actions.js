@@ -218,9 +218,9 @@ function labels(s) {
   text.value = all.map(lineOf).filter(Boolean).join('\n');
   const body = [field('Labels, key=value, one a line', text)];
   if (keys.length) {
-    body.push(el('p', { class: 'notice attention' }, `No line can be the label ${keys.join(', ')} (a line break, a ` +
-      'blank at an end, or = in the key): it stays as it is. A line with the same key takes its place, snapshotd ' +
-      'update --remove-label removes it, and the API sets it to any text.'));
+    body.push(el('p', { class: 'notice attention' }, 'These labels cannot be written as a line (a line break, a blank at an ' +
+      `end, or = in the key), and stay as they are: ${keys.join(', ')}. To remove one, use snapshotd update --remove-label; ` +
+      'to change one, use the API.'));
   }
   const wanted = () => ({ labels: { ...others, ...labelsOf(text.value) } });
   askFirst(`Labels of ${s.name}`, body, 'Set', (report) => update(s, 'labels', wanted(), report));
@@ -253,7 +253,7 @@ function remove(s) {
       reread(s.cluster, s.name);
       look();
       const detail = e instanceof Problem && e.detail('locations');
-      if (!detail || detail.etag === s.etag) throw e; // nothing has changed
+      if (!detail || detail.etag === s.etag || e.reason === 'ETAG_MISMATCH') throw e; // nothing was removed
       report(problemBox(e), ...halfRemoved(detail, backends.chosen()));
       return;
     }

@@ -25,6 +25,7 @@ const foreign = (what) => new Problem('', `it answers with ${what}, which is non
 // problemOf returns the error of a google.rpc.Status.
 function problemOf(status, fallback) {
   const reason = (status.details || []).map((d) => d.reason).find(Boolean) || '';
+  if (status.code === 4 && !reason) return new Problem('GONE', `it has not answered for ${patience} s`, status);
   return new Problem(reason, status.message || fallback, status);
 }
 

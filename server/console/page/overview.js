@@ -101,7 +101,7 @@ export function atAGlance(c) {
     ['Last save', last ? [stateBadge(last.state), ' ', when(last.createTime), ' ', mono(last.name)] : quiet(`none${among}`)],
     ['Restore proven', proven ? [when(c.provenTime), ' by a drill of ', mono(proven.name)] : quiet(`never${among}`)],
     ['Waits for repair', waiting ? el('b', {}, several(waiting, 'copy', 'copies')) : quiet('nothing')],
-    ['Leads', c.leader ? mono(c.leader) : quiet('no replica, as far as is known')],
+    ['Leads', c.leader ? mono(c.leader) : quiet('none, or not known')],
     ['Looked at', c.complete ? `all of the catalog, ${c.examined}` : `the newest ${c.examined}`],
   ]);
 }
