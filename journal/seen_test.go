@@ -287,7 +287,11 @@ func TestWhatIsSeenBeforeTheFirstRevisionIsBounded(t *testing.T) {
 
 // The last revision for a long time names a lease just before its part is sealed, and the member answers after that.
 func TestTheLeaseOfTheLastRevisionIsStoredWithIt(t *testing.T) {
-	for name, answers := range map[string]time.Duration{"which is answered": 0, "which is answered much later": 5 * time.Second} {
+	for name, tc := range map[string]struct{ flush, answers, within time.Duration }{
+		"which is answered":                 {700 * time.Millisecond, 0, 2 * time.Second},
+		"which is answered much later":      {700 * time.Millisecond, 5 * time.Second, 2 * time.Second},
+		"which is answered when it is time": {5 * time.Second, 0, 7 * time.Second},
+	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				began := time.Now()
@@ -305,7 +309,7 @@ func TestTheLeaseOfTheLastRevisionIsStoredWithIt(t *testing.T) {
 						named:   func(revision int64) int64 { return 67 + revision },
 						silent: func() error {
 							if newest() == 10 {
-								time.Sleep(answers)
+								time.Sleep(tc.answers)
 							}
 							return nil
 						},
@@ -314,16 +318,16 @@ func TestTheLeaseOfTheLastRevisionIsStoredWithIt(t *testing.T) {
 				}}
 				p := newPlace("s3")
 				lead(t, s, t.TempDir(), []*place{p}, func(c *journal.Config) {
-					c.FlushInterval, c.UploadInterval = 700*time.Millisecond, 9*time.Second
+					c.FlushInterval, c.UploadInterval = tc.flush, 9*time.Second
 				})
-				time.Sleep(arrives + 2*time.Second)
+				time.Sleep(arrives + tc.within)
 				all := entries(t, p, whole(t, p).Name)
 				revisions, leases := ofType[segment.Revision](all), ofType[segment.Lease](all)
 				if n := len(revisions); n == 0 || revisions[n-1].Main != 10 {
-					t.Fatalf("two seconds after revision 10 the backend has %+v", revisions)
+					t.Fatalf("some seconds after revision 10 the backend has %+v", revisions)
 				}
 				there := slices.ContainsFunc(leases, func(l segment.Lease) bool { return l.ID == 77 && l.GrantedTTL == 60 })
-				if there != (answers == 0) {
+				if there != (tc.answers == 0) {
 					t.Errorf("the leases are %+v", leases)
 				}
 			})

@@ -23,7 +23,8 @@ const (
 	// maxPending is how many observations wait at most for the first revision of a timeline.
 	maxPending = 1000
 
-	// sealTimeout is how long the seal of a part waits for the times to live of the leases that its revisions name.
+	// sealTimeout is how long the seal of a part waits for the times to live of the leases that its revisions name, once
+	// it is time to ask for them.
 	sealTimeout = 600 * time.Millisecond
 
 	// openTimeout is how long a member may take to answer before it is followed.
@@ -395,16 +396,18 @@ func (s *session) sync() error {
 // sealSoon seals, or waits until the leases that the revisions of the part name were asked for. A part is sealed with
 // its revisions alone: when no other revision followed, the times to live would never be on the backends.
 func (s *session) sealSoon(ctx context.Context) error {
-	if s.answered < s.wanted {
-		s.due = time.Now()
-		return nil
+	if s.answered >= s.wanted {
+		return s.seal(ctx)
 	}
-	return s.seal(ctx)
+	if s.due.IsZero() {
+		s.due = time.Now()
+	}
+	return nil
 }
 
 // sealLate seals when answers do not come.
 func (s *session) sealLate(ctx context.Context) error {
-	if s.due.IsZero() || time.Since(s.due) < sealTimeout {
+	if s.due.IsZero() || time.Since(s.due) < s.journal.cfg.FlushInterval+sealTimeout {
 		return nil
 	}
 	return s.seal(ctx)

@@ -168,7 +168,7 @@ func TestThereIsNoLastProofWhereTheServiceCannotDecrypt(t *testing.T) {
 	has(t, tel, `snapshotd_last_proven_restore_timestamp_seconds{cluster="prod"} 0`)
 }
 
-// Whoever watches the configuration sees that it was not applied, from the start on.
+// A clock that was ahead has dated it.
 func TestAProofInTheFutureIsNone(t *testing.T) {
 	clearEnv(t)
 	tel := start(t, telemetry.Config{})
@@ -182,6 +182,7 @@ func TestAProofInTheFutureIsNone(t *testing.T) {
 	}
 }
 
+// Whoever watches the configuration sees that it was not applied, from the start on.
 func TestTheLastReloadIsKnown(t *testing.T) {
 	clearEnv(t)
 	tel := start(t, telemetry.Config{})

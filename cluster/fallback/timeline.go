@@ -7,8 +7,10 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// endsPage is how many records are read at a time.
-const endsPage = 500
+const (
+	endsPage  = 500 // records that are read at a time
+	endsTries = 3   // times that the list is begun anew
+)
 
 // findEnded notes which snapshots no newer one can replace, because etcd was restored to an earlier state since they
 // were taken. A later snapshot with a lower revision shows that, on this disk or in the catalog, whatever has become of
@@ -29,8 +31,12 @@ func (f *Fallback) findEnded(ctx context.Context, all []*Snapshot) error {
 		return nil
 	}
 	q := snapshot.Query{From: from, PageSize: endsPage}
-	for {
+	for anew := 0; ; {
 		page, err := f.cfg.History.List(ctx, q)
+		if snapshot.ReasonOf(err) == snapshot.ReasonPageTokenExpired && anew < endsTries {
+			anew, q.PageToken = anew+1, "" // etcd was compacted between two pages
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -37,7 +37,8 @@ func newUpdate(sys System) *cobra.Command {
 it.
 
 Exits 3 when the catalog has the change and some backends have not: the same command again writes it
-there; for a directory of another node, give --addr of its replica. Exits 5 when it was changed meanwhile or is being saved, and 6 when there is no such snapshot.`,
+there; for a directory of another node, give --addr of its replica. Exits 5 when it was changed
+meanwhile or is being saved, and 6 when there is no such snapshot.`,
 		Example: `  snapshotd update latest --pin
   snapshotd update on-demand-node1-1784300400 --pin --label reason=before-upgrade
   snapshotd update on-demand-node1-1784300400 --unpin --remove-label reason`,

@@ -16,18 +16,18 @@ func (s *Service) replace(ctx context.Context, next, gone []*managed) {
 	if slices.Equal(s.clusters, next) {
 		return
 	}
-	if err := s.server.SetClusters(served(next)); err != nil { // nothing was stopped yet, and all goes on as it was
-		s.log.ErrorContext(ctx, "clusters not replaced", "error", err) // they were validated
-		return
-	}
-	before := s.clusters
-	s.clusters = next
 	for _, c := range gone {
 		c.successor.Store(named(next, c.Name()))
 		c.stop()
 		go c.end(ctx, s.log)
 	}
-	s.awaitEnds(ctx, gone)
+	s.awaitEnds(ctx, gone) // so that calls of the successors meet no loops of theirs
+	if err := s.server.SetClusters(served(next)); err != nil {
+		s.log.ErrorContext(ctx, "clusters not replaced", "error", err) // they were validated, and there is one at least
+		return
+	}
+	before := s.clusters
+	s.clusters = next
 	for _, c := range next {
 		if !slices.Contains(before, c) {
 			s.succeed(ctx, c, named(before, c.Name()))

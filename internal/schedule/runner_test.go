@@ -489,6 +489,17 @@ func TestTheNextTimeIsThatOfTheLibrary(t *testing.T) {
 					t.Fatalf("%q in %s after %s: %s, want %s", text, name, at, got, want)
 				}
 			}
+			for at := time.Unix(1_750_000_000, 0).In(zone); at.Unix() < 1_810_000_000; at = at.Add(time.Hour) {
+				_, change := at.ZoneBounds()
+				if change.IsZero() || change.Sub(at) > time.Hour {
+					continue
+				}
+				for second := change.Add(-5 * time.Minute); second.Before(change.Add(5 * time.Minute)); second = second.Add(time.Second) {
+					if got, want := one.Next(second), plain.Next(second); !got.Equal(want) {
+						t.Fatalf("%q in %s after %s: %s, want %s", text, name, second, got, want)
+					}
+				}
+			}
 		}
 	}
 }

@@ -65,9 +65,10 @@ func (s Spec) Next(t time.Time) time.Time {
 	if s.every > 0 {
 		return t.Add(s.every)
 	}
-	// It is due when minutes begin. The library would try the seconds of this one, one after the other.
+	// It is due when minutes begin. The library would try the seconds of this one, one after the other. It must begin in
+	// this minute: before an hour that summer time skips, it looks for the runs of that.
 	local := t.In(s.zone)
-	return s.times.Next(local.Add(time.Duration(59-local.Second()) * time.Second)).UTC()
+	return s.times.Next(local.Add(time.Duration(max(0, 58-local.Second())) * time.Second)).UTC()
 }
 
 // Pause returns the longest time between two of the runs of the next weeks after t: the weekend of a schedule of
