@@ -3,8 +3,6 @@ package testenv
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -177,28 +175,6 @@ func (p *process) kill() {
 	}
 	_ = p.cmd.Process.Kill()
 	<-p.done
-}
-
-// Ports below those that Linux gives to connections by itself: one of those could be taken before a server listens on
-// it.
-const (
-	firstPort = 10_000
-	ports     = 20_000
-)
-
-// freeURL returns the URL of a port on which nothing listens.
-func freeURL(tb testing.TB) string {
-	tb.Helper()
-	var err error
-	for range 100 {
-		var l net.Listener
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(ports))); err == nil {
-			defer func() { _ = l.Close() }()
-			return "http://" + l.Addr().String()
-		}
-	}
-	tb.Fatal(err)
-	return ""
 }
 
 // WaitHealthy waits until the cluster takes a write, and each member that runs knows the leader.
