@@ -23,10 +23,6 @@ const (
 	// maxPending is how many observations wait at most for the first revision of a timeline.
 	maxPending = 1000
 
-	// sealTimeout is how long the seal of a part waits for the times to live of the leases that its revisions name, once
-	// it is time to ask for them.
-	sealTimeout = 600 * time.Millisecond
-
 	// openTimeout is how long a member may take to answer before it is followed.
 	openTimeout = 10 * time.Second
 )
@@ -244,33 +240,6 @@ func receive(ctx context.Context, stream Stream, changes chan<- []Change) error 
 	}
 }
 
-// end leaves the journal whole: all entries are made durable and sealed, or those that a disk did not take are given
-// up.
-func (s *session) end() error {
-	seals := s.journal.log.Unsealed().First > 0 // else a part that has facts alone goes
-	var err error
-	if seals {
-		err = s.writeAuth()
-	}
-	if err = errors.Join(err, s.journal.log.Close()); err != nil {
-		return errors.Join(err, s.journal.log.Abandon())
-	}
-	if seals {
-		s.forgetSealed()
-	}
-	return nil
-}
-
-// forgetSealed notes that all observations but those that wait are in sealed parts.
-func (s *session) forgetSealed() {
-	s.journal.owed = nil
-	for _, o := range s.pending {
-		if o.lasts() {
-			s.journal.owed = append(s.journal.owed, o)
-		}
-	}
-}
-
 // take adds revisions to the journal.
 func (s *session) take(ctx context.Context, w *watcher, all []Change) error {
 	if !s.due.IsZero() { // the answers come with these revisions, in the next part
@@ -381,58 +350,6 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	return nil
 }
 
-// sync makes the added entries durable.
-func (s *session) sync() error {
-	began := time.Now()
-	if err := s.journal.log.Sync(); err != nil {
-		return err
-	}
-	s.advanced = s.advanced.Add(time.Since(began))
-	s.useful = s.useful || s.adds()
-	s.journal.noteSynced(s.mark)
-	return nil
-}
-
-// sealSoon seals, or waits until the leases that the revisions of the part name were asked for. A part is sealed with
-// its revisions alone: when no other revision followed, the times to live would never be on the backends.
-func (s *session) sealSoon(ctx context.Context) error {
-	if s.answered >= s.wanted {
-		return s.seal(ctx)
-	}
-	if s.due.IsZero() {
-		s.due = time.Now()
-	}
-	return nil
-}
-
-// sealLate seals when answers do not come.
-func (s *session) sealLate(ctx context.Context) error {
-	if s.due.IsZero() || time.Since(s.due) < s.journal.cfg.FlushInterval+sealTimeout {
-		return nil
-	}
-	return s.seal(ctx)
-}
-
-// seal ends the part of the journal that is open, for the backends.
-func (s *session) seal(ctx context.Context) error {
-	s.due = time.Time{}
-	if s.journal.log.Unsealed().First > 0 {
-		if err := s.writeMark(); err != nil {
-			return err
-		}
-		if err := s.writeAuth(); err != nil {
-			return err
-		}
-		if err := s.journal.log.Seal(); err != nil {
-			return err
-		}
-		s.noted = false
-		s.forgetSealed()
-		s.journal.note(ctx, s.journal.written)
-	}
-	return s.journal.shrink(ctx)
-}
-
 // observe takes an observation of the member. It waits for the revisions of the observation.
 func (s *session) observe(ctx context.Context, o observation) error {
 	s.wait(o)
@@ -501,23 +418,4 @@ func (s *session) release() error {
 		s.pending = s.pending[1:]
 	}
 	return nil
-}
-
-// writeMark adds the newest watermark, unless it is there.
-func (s *session) writeMark() error {
-	if !s.mark.Time.After(s.written) {
-		return nil
-	}
-	s.written = s.mark.Time
-	return s.journal.log.Append(s.mark)
-}
-
-// writeAuth adds the newest state of users and roles, unless the open part has it: the next leader reads the newest
-// segment, and compares.
-func (s *session) writeAuth() error {
-	if s.journal.auth == nil || s.noted {
-		return nil
-	}
-	s.noted = true
-	return s.journal.log.Append(*s.journal.auth)
 }
