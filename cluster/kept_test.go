@@ -444,11 +444,14 @@ func TestOlderFallbackGoesByItsRevisionAndNotByAClockThatWasAhead(t *testing.T) 
 	f.delivered(t, old)
 }
 
+// otherHistories are what an etcd can have become when it is restored.
+var otherHistories = map[string]func(f *fixture){
+	"a new etcd":                   func(f *fixture) { f.stored.clusterID = "00000000000000ff" },
+	"etcd as it was some time ago": func(f *fixture) { f.stored.n.Store(0) },
+}
+
 func TestNothingOfAnotherHistoryMakesWhatIsKeptUseless(t *testing.T) {
-	for what, restored := range map[string]func(f *fixture){
-		"a new etcd":                   func(f *fixture) { f.stored.clusterID = "00000000000000ff" },
-		"etcd as it was some time ago": func(f *fixture) { f.stored.n.Store(0) },
-	} {
+	for what, restored := range otherHistories {
 		t.Run(what+", kept as well", func(t *testing.T) {
 			f, heal := keeper(t)
 			f.stored.write()
@@ -476,10 +479,7 @@ func TestNothingOfAnotherHistoryMakesWhatIsKeptUseless(t *testing.T) {
 // Once etcd has written more than it had before it was restored, its revisions are higher again, and it still does not
 // have what it had then.
 func TestNothingOfALaterHistoryMakesWhatIsKeptUseless(t *testing.T) {
-	for what, restored := range map[string]func(f *fixture){
-		"a new etcd":                   func(f *fixture) { f.stored.clusterID = "00000000000000ff" },
-		"etcd as it was some time ago": func(f *fixture) { f.stored.n.Store(0) },
-	} {
+	for what, restored := range otherHistories {
 		t.Run(what+", kept as well", func(t *testing.T) {
 			f, heal := keeper(t)
 			f.stored.write()
