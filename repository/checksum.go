@@ -14,9 +14,6 @@ import (
 // ChecksumSize is how many bytes etcd sends after the database: the sha256 of the database.
 const ChecksumSize = sha256.Size
 
-// CopyBuffer is how many bytes are collected before they are hashed and written; etcd's messages have 32 KiB.
-const CopyBuffer = 256 << 10
-
 // pageUnit divides the size of every etcd database: 512 bytes divide every page size.
 const pageUnit = 512
 

@@ -219,7 +219,9 @@ func (c *copyReader) WriteTo(w io.Writer) (int64, error) {
 		return 0, orEnd(c.end)
 	}
 	hashing := newHashingWriter(c.trailer, w)
-	n, err := io.CopyBuffer(hashing, c.decoded, make([]byte, CopyBuffer))
+	buf, giveBack := Borrow()
+	defer giveBack()
+	n, err := io.CopyBuffer(hashing, c.decoded, buf)
 	hashing.stop()
 	switch {
 	case hashing.err != nil:

@@ -154,9 +154,8 @@ func (r *Repository) spoolForeign(
 	}
 	defer func() { _ = out.Close() }()
 	limited := &limitedWriter{w: out, left: size + ChecksumSize}
-	// Plain interfaces, so that the copy is read with this buffer and not with its WriteTo.
 	if _, err = limited.Write(head); err == nil {
-		_, err = io.CopyBuffer(struct{ io.Writer }{limited}, struct{ io.Reader }{in}, make([]byte, CopyBuffer))
+		_, err = Copy(limited, in)
 	}
 	switch {
 	case limited.err != nil:

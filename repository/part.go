@@ -224,8 +224,8 @@ type eof struct{}
 // Read implements [io.Reader].
 func (eof) Read([]byte) (int, error) { return 0, io.EOF }
 
-// discard reads so many bytes and forgets them. The buffer is bounded: r may have a WriteTo with a larger one.
+// discard reads so many bytes and forgets them.
 func discard(r io.Reader, n int64) error {
-	_, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{io.LimitReader(r, n)}, make([]byte, CopyBuffer))
+	_, err := Copy(io.Discard, io.LimitReader(r, n))
 	return err
 }

@@ -61,7 +61,9 @@ func (f *Fetch) Run(ctx context.Context, to io.Writer) (got Fetched, err error) 
 
 	check := repository.NewTrailer()
 	// etcd's messages of 32 KiB are collected before they are hashed and spooled.
-	buf, n := make([]byte, repository.CopyBuffer), 0
+	buf, giveBack := repository.Borrow()
+	defer giveBack()
+	n := 0
 	for {
 		m, err := f.Stream.Read(buf[n:])
 		n += m

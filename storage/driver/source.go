@@ -6,9 +6,6 @@ import (
 	"sync"
 )
 
-// CopyBuffer is how much is read at once.
-const CopyBuffer = 256 << 10
-
 // Source gives the bytes that are stored. It ends when its context does, and remembers why it broke off, to tell that
 // from an error of the store.
 type Source struct {
@@ -50,11 +47,4 @@ func (s *Source) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
-}
-
-// CopyTo gives all bytes to w.
-func (s *Source) CopyTo(w io.Writer) error {
-	// The plain types keep io.Copy from taking short cuts that know neither s nor w.
-	_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{s}, make([]byte, CopyBuffer))
-	return err
 }

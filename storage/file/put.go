@@ -106,7 +106,7 @@ func (f *Store) write(
 	if err != nil {
 		return nil, err
 	}
-	if err = src.CopyTo(&takenWriter{w: w, took: opts.Took}); err == nil {
+	if _, err = repository.Copy(&takenWriter{w: w, took: opts.Took}, src); err == nil {
 		written, err = os.Open(file.Name())
 	}
 	if err == nil {

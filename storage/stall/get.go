@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 
+	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/storage/driver"
 )
 
@@ -23,6 +24,9 @@ func (g *guarded) open(ctx context.Context, open func() (io.ReadCloser, error)) 
 
 func closeLate(r io.ReadCloser) { _ = r.Close() }
 
+// firstBuffer is how much is read at first: most objects are documents of a few hundred bytes.
+const firstBuffer = 4 << 10
+
 // reader reads an object into a buffer of its own: a read that was given up may still write to it.
 type reader struct {
 	g   *guarded
@@ -31,6 +35,7 @@ type reader struct {
 
 	buf  []byte
 	rest []byte // of buf: read and not taken yet
+	n    int    // bytes read
 	err  error
 }
 
@@ -47,8 +52,11 @@ func (r *reader) Read(b []byte) (int, error) {
 }
 
 func (r *reader) fill() {
-	if r.buf == nil {
-		r.buf = make([]byte, driver.CopyBuffer)
+	switch {
+	case r.buf == nil:
+		r.buf = make([]byte, firstBuffer)
+	case len(r.buf) == firstBuffer && r.n >= firstBuffer:
+		r.buf = make([]byte, repository.CopyBuffer)
 	}
 	buf, src := r.buf, r.r
 	read, err := run(r.ctx, r.g, nil, func(context.Context, *call) (result[int], error) {
@@ -57,6 +65,7 @@ func (r *reader) fill() {
 	})
 	if err == nil {
 		r.rest, r.err = buf[:read.value], read.err
+		r.n += read.value
 		return
 	}
 	r.rest, r.err, r.r = nil, err, nil // closing it would hang as well
