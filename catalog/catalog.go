@@ -48,7 +48,7 @@ type Catalog struct {
 	cfg       Config
 	keys      keys
 	maxAnswer int         // bytes
-	short     atomic.Bool // the index by time had few keys when it was last read as a whole
+	long      atomic.Bool // the index by time had many keys when it was last read
 
 	mu     sync.Mutex
 	leases map[*lease]struct{} // held, to be given back by Close

@@ -54,8 +54,8 @@ type listing struct {
 	from, end string // of the index by time, still to be read
 	revision  int64
 
-	// etcd counts all keys of a range, however few of them it is to return. So the index is read in windows of time, each
-	// wider than the one before it, unless it is known to be short.
+	// etcd counts all keys of a range, however few of them it is to return. So an index that is known to be long is read
+	// in windows of time, each wider than the one before it.
 	stop string        // the end of the window
 	at   time.Time     // the time that the window goes back to
 	span time.Duration // of the next window
@@ -81,7 +81,7 @@ func (l *listing) window() string {
 	if l.from < l.stop {
 		return l.stop
 	}
-	if l.short.Load() {
+	if !l.long.Load() {
 		l.stop = l.end
 		return l.stop
 	}
@@ -127,7 +127,7 @@ func (l *listing) page(ctx context.Context) (p snapshot.Page, err error) {
 		}
 	}
 	if l.q.PageToken == "" && l.q.From.IsZero() && l.q.Until.IsZero() {
-		l.short.Store(l.read <= indexChunk)
+		l.long.Store(l.read > indexChunk)
 	}
 	return p, nil
 }
@@ -149,9 +149,6 @@ func (l *listing) index(ctx context.Context) (entries []entry, err error) {
 		if l.revision == 0 {
 			l.revision = resp.Header.Revision
 		}
-		if resp.Count > indexChunk {
-			l.short.Store(false)
-		}
 		read = len(resp.Kvs)
 		next := stop
 		entries = nil
@@ -168,6 +165,9 @@ func (l *listing) index(ctx context.Context) (entries []entry, err error) {
 			}
 		}
 		l.from = next
+		if resp.Count > indexChunk && !l.long.Swap(true) {
+			l.stop = next // the rest is read in windows
+		}
 		return nil
 	})
 	l.read += read
