@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/netresearch/go-cron"
@@ -16,7 +17,18 @@ type Spec struct {
 	zone  *time.Location
 	every time.Duration // of "@every"; otherwise times is set
 	times cron.Schedule
+	pause *pause
 }
+
+// pause is the longest pause of a schedule, from a day on.
+type pause struct {
+	mu      sync.Mutex
+	day     time.Time
+	longest time.Duration
+}
+
+// parsed has the schedules that were parsed, by their text and time zone: thousands of clusters have the same few.
+var parsed sync.Map
 
 // parser reads the form of crontab(5): when both days are given, one of them is enough.
 var parser = cron.MustNewParser(
@@ -25,6 +37,18 @@ var parser = cron.MustNewParser(
 // ParseSpec parses the five fields of cron, a descriptor such as @daily, or @every with a duration. The fields of cron
 // are in the time zone; an empty one is UTC.
 func ParseSpec(text, zone string) (Spec, error) {
+	key := [2]string{text, zone}
+	if s, ok := parsed.Load(key); ok {
+		return s.(Spec), nil //nolint:errcheck,forcetypeassert // nothing else is in it
+	}
+	s, err := parseSpec(text, zone)
+	if err == nil {
+		parsed.Store(key, s)
+	}
+	return s, err
+}
+
+func parseSpec(text, zone string) (Spec, error) {
 	if strings.Contains(text, "TZ=") {
 		return Spec{}, errors.New("has a time zone in it; set time_zone instead")
 	}
@@ -32,13 +56,13 @@ func ParseSpec(text, zone string) (Spec, error) {
 	if err != nil || zone == "Local" {
 		return Spec{}, fmt.Errorf("%q is not a time zone; write it as Europe/Berlin, or leave it out for UTC", zone)
 	}
-	parsed, err := parser.Parse(inHours(text))
+	times, err := parser.Parse(inHours(text))
 	if err != nil {
 		return Spec{}, fmt.Errorf(`%q is no schedule (%w); write five fields (minute hour day month weekday) such as `+
 			`"0 */6 * * *", @hourly, @daily, or @every 6h`, text, err)
 	}
-	s := Spec{zone: loc, times: parsed}
-	if every, ok := parsed.(cron.ConstantDelaySchedule); ok {
+	s := Spec{zone: loc, times: times, pause: &pause{}}
+	if every, ok := times.(cron.ConstantDelaySchedule); ok {
 		s.every = every.Delay
 	}
 	if s.Next(time.Now()).IsZero() {
@@ -71,9 +95,20 @@ func (s Spec) Next(t time.Time) time.Time {
 	return s.times.Next(local.Add(time.Duration(max(0, 58-local.Second())) * time.Second)).UTC()
 }
 
-// Pause returns the longest time between two of the runs of the next weeks after t: the weekend of a schedule of
-// working days, or the rest of the month of one for its first days. Below an hour it may be less than the longest.
-func (s Spec) Pause(t time.Time) (longest time.Duration) {
+// Pause returns the longest time between two of the runs of the next weeks, from the day of t on: the weekend of a
+// schedule of working days, or the rest of the month of one for its first days. Below an hour it may be less than the
+// longest.
+func (s Spec) Pause(t time.Time) time.Duration {
+	day := t.UTC().Truncate(24 * time.Hour)
+	s.pause.mu.Lock()
+	defer s.pause.mu.Unlock()
+	if !s.pause.day.Equal(day) {
+		s.pause.day, s.pause.longest = day, s.pauseFrom(day)
+	}
+	return s.pause.longest
+}
+
+func (s Spec) pauseFrom(t time.Time) (longest time.Duration) {
 	const weeks = 5 * 7 * 24 * time.Hour // a beginning of a month is in them
 	for last := s.Next(t); ; {
 		next := s.Next(last)
@@ -83,8 +118,10 @@ func (s Spec) Pause(t time.Time) (longest time.Duration) {
 		pause := next.Sub(last)
 		longest = max(longest, pause)
 		// Of many runs in an hour, one is looked at, unless there is a pause between them.
-		if hour := s.Next(last.Add(time.Hour)); pause < time.Hour && hour.Sub(last) <= time.Hour+pause {
-			next = hour
+		if pause < time.Hour {
+			if hour := s.Next(last.Add(time.Hour)); hour.Sub(last) <= time.Hour+pause {
+				next = hour
+			}
 		}
 		if last = next; last.Sub(t) > weeks {
 			return longest
