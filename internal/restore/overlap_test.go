@@ -132,7 +132,7 @@ func TestARevisionLargerThanAnyRequestIsRestored(t *testing.T) {
 	}
 	h := embedded.NewHistory(t, 34)
 	client := h.Client(t)
-	const names, length = 40, 1_280_000
+	const names, length = 12, 1_280_000
 	for i := range names {
 		if _, err := client.Put(t.Context(), fmt.Sprintf("/long/%02d/%s", i, strings.Repeat("n", length)), ""); err != nil {
 			t.Fatal(err)

@@ -48,7 +48,7 @@ func checkLack(t *testing.T, b bucket, content []byte, lack testenv.S3Quirk) {
 	}
 	end := int64(len(content))
 	for _, x := range []repository.Range{
-		{}, {Length: 100}, {Offset: 5, Length: 2 * end}, {Offset: end - mib}, {Offset: end - 3, Length: 100}, {Offset: end},
+		{}, {Length: 100}, {Offset: end - 50, Length: 2 * end}, {Offset: end - mib}, {Offset: end - 3, Length: 100}, {Offset: end},
 	} {
 		want := content[x.Offset:]
 		if x.Length > 0 {
