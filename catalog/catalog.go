@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -64,19 +65,10 @@ var (
 
 // New returns a catalog. It does no I/O.
 func New(cfg Config) *Catalog {
-	if cfg.Prefix == "" {
-		cfg.Prefix = DefaultPrefix
-	}
-	if cfg.Timeout == 0 {
-		cfg.Timeout = DefaultTimeout
-	}
-	if cfg.LockTTL == 0 {
-		cfg.LockTTL = DefaultLockTTL
-	}
-	cfg.LockTTL = min(cfg.LockTTL, MaxLockTTL)
-	if cfg.AskAfter == 0 {
-		cfg.AskAfter = DefaultAskAfter
-	}
+	cfg.Prefix = cmp.Or(cfg.Prefix, DefaultPrefix)
+	cfg.Timeout = cmp.Or(cfg.Timeout, DefaultTimeout)
+	cfg.LockTTL = min(cmp.Or(cfg.LockTTL, DefaultLockTTL), MaxLockTTL)
+	cfg.AskAfter = cmp.Or(cfg.AskAfter, DefaultAskAfter)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

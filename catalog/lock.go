@@ -22,23 +22,20 @@ func (c *Catalog) Lock(ctx context.Context, owner string) (cluster.Lock, error) 
 }
 
 // LockOwner returns the owner of the save lock; empty when no replica holds it.
-func (c *Catalog) LockOwner(ctx context.Context) (owner string, err error) {
-	err = c.do(ctx, "lock owner", "read the save lock", func(ctx context.Context, client *clientv3.Client, _ bool) error {
-		owner = ""
-		kv, err := c.get(ctx, client, c.keys.lock())
-		if err == nil && kv != nil {
-			owner = c.inspectHolder(ctx, client, kv).name
-		}
-		return err
-	})
-	return owner, err
+func (c *Catalog) LockOwner(ctx context.Context) (string, error) {
+	return c.holderName(ctx, "lock owner", "read the save lock", c.keys.lock())
 }
 
 // Leader returns the name of the replica that leads; empty when none does.
-func (c *Catalog) Leader(ctx context.Context) (name string, err error) {
-	err = c.do(ctx, "leader", "read who leads", func(ctx context.Context, client *clientv3.Client, _ bool) error {
+func (c *Catalog) Leader(ctx context.Context) (string, error) {
+	return c.holderName(ctx, "leader", "read who leads", c.keys.leader())
+}
+
+// holderName returns the name of the replica that holds a key; empty when none does.
+func (c *Catalog) holderName(ctx context.Context, op, what, key string) (name string, err error) {
+	err = c.do(ctx, op, what, func(ctx context.Context, client *clientv3.Client, _ bool) error {
 		name = ""
-		kv, err := c.get(ctx, client, c.keys.leader())
+		kv, err := c.get(ctx, client, key)
 		if err == nil && kv != nil {
 			name = c.inspectHolder(ctx, client, kv).name
 		}

@@ -7,7 +7,7 @@ import "github.com/snapshotd/snapshotd/snapshot"
 
 // SaveRequest asks for a snapshot of a cluster.
 type SaveRequest struct {
-	NamePrefix string            // snapshot.DefaultNamePrefix when empty
+	NamePrefix string            // snapshot.OnDemandPrefix when empty
 	Labels     map[string]string // kept with the snapshot
 	Backends   []string
 

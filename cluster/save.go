@@ -50,7 +50,7 @@ func (c *Cluster) CheckSave(req SaveRequest) error {
 // fails later has cost etcd a read of its whole database.
 func (c *Cluster) validateSave(req SaveRequest) (SaveRequest, []*repository.Repository, error) {
 	if req.NamePrefix == "" {
-		req.NamePrefix = snapshot.DefaultNamePrefix
+		req.NamePrefix = snapshot.OnDemandPrefix
 	}
 	if len(req.NamePrefix) > snapshot.MaxNamePrefix || !snapshot.ValidName(req.NamePrefix) {
 		return req, nil, snapshot.Invalid("name_prefix",

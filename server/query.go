@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -27,7 +28,7 @@ func queryOf(req *snapshotdv1.ListRequest) (snapshot.Query, error) {
 		return q, snapshot.Invalid("page_size", "is %d; 1 to %d are allowed, 0 means %d",
 			q.PageSize, maxPageSize, defaultPageSize)
 	}
-	setDefault(&q.PageSize, defaultPageSize)
+	q.PageSize = cmp.Or(q.PageSize, defaultPageSize)
 	for _, state := range req.GetStates() {
 		s := snapshot.State(state)
 		if s < snapshot.StateSaving || s > snapshot.StateDeleting {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,8 +27,6 @@ import (
 
 // Defaults of a [Config].
 const (
-	DefaultGRPCAddr = "127.0.0.1:7379"
-	DefaultHTTPAddr = "127.0.0.1:7380"
 	// DefaultShutdownTimeout is how long calls may go on after the service was told to stop. It leaves a third of the 30
 	// seconds that Kubernetes gives to the steps that follow.
 	DefaultShutdownTimeout = 20 * time.Second
@@ -44,11 +43,11 @@ type Config struct {
 	Clusters []Cluster // at least one; their order is kept wherever they are listed
 	Events   *Events   // the events of this replica, for Watch
 
-	Version         string                         // optional; shown at /
-	TraceURL        string                         // optional; where a trace is shown, with {trace_id} in it
-	Metrics         http.Handler                   // optional; serves /metrics
-	GRPCAddr        string                         // optional; DefaultGRPCAddr. It may be a socket, unix:///run/s.sock
-	HTTPAddr        string                         // optional; DefaultHTTPAddr
+	Version         string       // optional; shown at /
+	TraceURL        string       // optional; where a trace is shown, with {trace_id} in it
+	Metrics         http.Handler // optional; serves /metrics
+	GRPCAddr        string       // or a socket, unix:///run/s.sock
+	HTTPAddr        string
 	TLS             certs.Files                    // optional; without it both ports are plaintext
 	Access          *auth.Access                   // optional; without it, all that the ports let in may do everything
 	Refused         func(context.Context, Refusal) // optional; told of each caller that is refused
@@ -114,9 +113,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.TLS.Validate(); err != nil {
 		return nil, fmt.Errorf("make server: %w", err)
 	}
-	setDefault(&cfg.GRPCAddr, DefaultGRPCAddr)
-	setDefault(&cfg.HTTPAddr, DefaultHTTPAddr)
-	setDefault(&cfg.StallTimeout, DefaultStallTimeout)
+	cfg.StallTimeout = cmp.Or(cfg.StallTimeout, DefaultStallTimeout)
 	cfg.Limits = cfg.Limits.OrDefaults()
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -134,13 +131,6 @@ func New(cfg Config) (*Server, error) {
 	s.under, s.downloads = limits.NewCalls(cfg.Limits), limits.NewDownloads(cfg.Limits)
 	s.Apply(Settings{Limits: cfg.Limits, ShutdownTimeout: cfg.ShutdownTimeout, TraceURL: cfg.TraceURL})
 	return s, nil
-}
-
-func setDefault[T comparable](v *T, def T) {
-	var zero T
-	if *v == zero {
-		*v = def
-	}
 }
 
 // Open reads the certificate and listens, so that the addresses are known. Nothing is answered before Run.

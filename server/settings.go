@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -17,7 +18,7 @@ type Settings struct {
 
 // Apply changes the settings. What is under way beyond a new limit goes on. Zero values mean the defaults.
 func (s *Server) Apply(to Settings) {
-	setDefault(&to.ShutdownTimeout, DefaultShutdownTimeout)
+	to.ShutdownTimeout = cmp.Or(to.ShutdownTimeout, DefaultShutdownTimeout)
 	to.Limits = to.Limits.OrDefaults()
 	s.gate.Set(to.Limits.Connections)
 	s.under.Set(to.Limits)

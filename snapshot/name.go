@@ -7,8 +7,11 @@ import (
 	"time"
 )
 
-// DefaultNamePrefix begins the name of a snapshot that a caller asked for, as in K3s.
-const DefaultNamePrefix = "on-demand"
+// DefaultClusterName is the name of a cluster that was given none.
+const DefaultClusterName = "default"
+
+// OnDemandPrefix begins the name of a snapshot that a caller asked for, as in K3s.
+const OnDemandPrefix = "on-demand"
 
 // Limits of names and labels. They keep a record far below etcd's 1.5 MiB and a name below the limits of file systems.
 const (
@@ -149,7 +152,7 @@ func Origin(name string, modTime time.Time) (created time.Time, node string) {
 	if err != nil {
 		return modTime.UTC(), ""
 	}
-	for _, prefix := range []string{"etcd-snapshot-", DefaultNamePrefix + "-"} {
+	for _, prefix := range []string{"etcd-snapshot-", OnDemandPrefix + "-"} {
 		if n, ok := strings.CutPrefix(m[1], prefix); ok {
 			node = n
 		}

@@ -3,6 +3,7 @@ package config
 import (
 	"time"
 
+	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -11,12 +12,11 @@ import (
 const (
 	DefaultListenGRPC      = "127.0.0.1:7379"
 	DefaultDevDir          = "snapshotd-dev" // data directory of serve --dev, in the working directory
-	DefaultClusterName     = "default"
 	DefaultWatchdogTimeout = cluster.DefaultWatchdog
-	DefaultLockTTL         = 15 * time.Second
+	DefaultLockTTL         = catalog.DefaultLockTTL
 	DefaultLeftoverAge     = cluster.DefaultLeftoverAge
-	DefaultCatalogPrefix   = "/snapshotd/v1/"
-	DefaultNamePrefix      = "etcd-snapshot" // of scheduled snapshots, as K3s has it
+	DefaultCatalogPrefix   = catalog.DefaultPrefix
+	ScheduledPrefix        = "etcd-snapshot" // of scheduled snapshots, as K3s has it
 )
 
 // The other defaults.
@@ -120,7 +120,7 @@ type Schedule struct {
 	Cron       string            `yaml:"cron"`                  // five fields, a descriptor, or "@every 6h"
 	TimeZone   string            `yaml:"time_zone,omitempty"`   // of cron's fields; UTC
 	Jitter     time.Duration     `yaml:"jitter,omitempty"`      // a save begins up to this much later than it is due
-	NamePrefix string            `yaml:"name_prefix,omitempty"` // DefaultNamePrefix
+	NamePrefix string            `yaml:"name_prefix,omitempty"` // ScheduledPrefix
 	Labels     map[string]string `yaml:"labels,omitempty"`
 	Backends   []string          `yaml:"backends,omitempty"` // all of the cluster's when there are none
 }
@@ -237,7 +237,7 @@ func defaults() *Config {
 // fillIn sets the fields of a cluster that were not set. A field that was set to a wrong value, such as nothing, is
 // left to validation.
 func (c *Cluster) fillIn(set func(key string) bool) {
-	orDefault(&c.Name, DefaultClusterName, set("name"))
+	orDefault(&c.Name, snapshot.DefaultClusterName, set("name"))
 	orDefault(&c.Compression, defaultCompression, set("compression"))
 	orDefault(&c.WatchdogTimeout, DefaultWatchdogTimeout, set("watchdog_timeout"))
 	orDefault(&c.LockTTL, DefaultLockTTL, set("lock_ttl"))

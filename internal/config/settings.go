@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/duration"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // A setting can be given as a flag, as a variable, and in the file.
@@ -96,7 +97,7 @@ var settings = []setting{
 		usage:   "`format` of the log: text or json",
 		service: func(c *Config, v []string) error { return setString(&c.Log.Format, v) }},
 
-	{flag: clusterFlag, path: "name", kind: "name", def: DefaultClusterName,
+	{flag: clusterFlag, path: "name", kind: "name", def: snapshot.DefaultClusterName,
 		usage:   "`name` of the cluster",
 		cluster: func(c *Cluster, v []string) error { return setString(&c.Name, v) }},
 	{flag: "etcd-endpoints", path: "etcd.endpoints", kind: "urls", many: true,

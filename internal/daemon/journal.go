@@ -169,7 +169,7 @@ func saveBase(ctx context.Context, c *managed, need journal.Base) error {
 		return err
 	}
 	res, err := c.Save(ctx, cluster.SaveRequest{
-		NamePrefix: config.DefaultNamePrefix,
+		NamePrefix: config.ScheduledPrefix,
 		Labels:     map[string]string{baseLabel: "base"},
 		Trigger:    snapshot.TriggerScheduled,
 	})

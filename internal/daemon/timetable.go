@@ -70,7 +70,7 @@ func schedulesOf(cfg *config.Cluster) ([]schedule.Schedule, error) {
 		labels := map[string]string{"schedule": c.Name}
 		maps.Copy(labels, c.Labels)
 		all = append(all, schedule.Schedule{Name: c.Name, Spec: spec, Jitter: c.Jitter, Save: cluster.SaveRequest{
-			NamePrefix: cmp.Or(c.NamePrefix, config.DefaultNamePrefix), Labels: labels, Backends: c.Backends,
+			NamePrefix: cmp.Or(c.NamePrefix, config.ScheduledPrefix), Labels: labels, Backends: c.Backends,
 		}})
 	}
 	return all, nil

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,12 +57,8 @@ func New(cfg Config) (*Conn, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	if cfg.DialTimeout == 0 {
-		cfg.DialTimeout = DefaultDialTimeout
-	}
-	if cfg.LookupInterval == 0 {
-		cfg.LookupInterval = DefaultLookupInterval
-	}
+	cfg.DialTimeout = cmp.Or(cfg.DialTimeout, DefaultDialTimeout)
+	cfg.LookupInterval = cmp.Or(cfg.LookupInterval, DefaultLookupInterval)
 	if cfg.LookupSRV == nil {
 		cfg.LookupSRV = net.DefaultResolver.LookupSRV
 	}

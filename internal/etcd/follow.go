@@ -22,11 +22,7 @@ func NewFollowed(s *Source) *Followed { return &Followed{s} }
 // Dial implements [journal.Source].
 func (f *Followed) Dial(ctx context.Context, avoid string) (journal.Identity, journal.Member, error) {
 	members, ranked, err := f.source.choose(ctx)
-	defer func() {
-		for _, m := range members {
-			m.close()
-		}
-	}()
+	defer members.close()
 	if err != nil {
 		return journal.Identity{}, nil, err
 	}

@@ -12,11 +12,7 @@ import (
 // ClusterID implements [cluster.Identifier] with the members that answer.
 func (s *Source) ClusterID(ctx context.Context) (string, error) {
 	members, ranked, err := s.choose(ctx)
-	defer func() {
-		for _, m := range members {
-			m.close()
-		}
-	}()
+	defer members.close()
 	if err != nil {
 		return "", err
 	}
@@ -27,11 +23,7 @@ func (s *Source) ClusterID(ctx context.Context) (string, error) {
 // has yet, is an error.
 func (s *Source) HashKV(ctx context.Context, revision int64) (cluster.LiveHash, error) {
 	members, ranked, err := s.choose(ctx)
-	defer func() {
-		for _, m := range members {
-			m.close()
-		}
-	}()
+	defer members.close()
 	if err != nil {
 		return cluster.LiveHash{}, err
 	}

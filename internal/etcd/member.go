@@ -36,8 +36,8 @@ type errUnfit string
 func (e errUnfit) Error() string { return string(e) }
 
 // ask asks all endpoints for their status side by side, each within the timeout of the source.
-func (s *Source) ask(ctx context.Context, eps []endpoint) []*member {
-	members := make([]*member, len(eps))
+func (s *Source) ask(ctx context.Context, eps []endpoint) memberList {
+	members := make(memberList, len(eps))
 	var wg sync.WaitGroup
 	for i, ep := range eps {
 		members[i] = &member{endpoint: ep}
@@ -144,6 +144,15 @@ func (m *member) clusterID() string { return hexID(m.status.GetHeader().GetClust
 func (m *member) close() {
 	if m.conn != nil {
 		_ = m.conn.Close()
+	}
+}
+
+// memberList are members that were asked.
+type memberList []*member
+
+func (all memberList) close() {
+	for _, m := range all {
+		m.close()
 	}
 }
 

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -47,12 +48,8 @@ var (
 
 // NewSource returns a source. It does no I/O.
 func NewSource(conn *Conn, cfg SourceConfig) *Source {
-	if cfg.StatusTimeout == 0 {
-		cfg.StatusTimeout = DefaultStatusTimeout
-	}
-	if cfg.HashTimeout == 0 {
-		cfg.HashTimeout = DefaultHashTimeout
-	}
+	cfg.StatusTimeout = cmp.Or(cfg.StatusTimeout, DefaultStatusTimeout)
+	cfg.HashTimeout = cmp.Or(cfg.HashTimeout, DefaultHashTimeout)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -62,11 +59,7 @@ func NewSource(conn *Conn, cfg SourceConfig) *Source {
 // Snapshot asks all members for their status and opens the stream of the best one that sends it.
 func (s *Source) Snapshot(ctx context.Context) (*cluster.Stream, error) {
 	members, ranked, err := s.choose(ctx)
-	defer func() {
-		for _, m := range members {
-			m.close()
-		}
-	}()
+	defer members.close()
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +79,7 @@ func (s *Source) Snapshot(ctx context.Context) (*cluster.Stream, error) {
 }
 
 // choose returns all members, and the usable ones in the order in which to try them. The caller closes them all.
-func (s *Source) choose(ctx context.Context) (members, ranked []*member, err error) {
+func (s *Source) choose(ctx context.Context) (members memberList, ranked []*member, err error) {
 	ctx, choice := span.Start(ctx, "etcd choose member")
 	defer func() { choice.End(err) }()
 	eps, err := s.conn.endpoints(ctx)

@@ -25,12 +25,16 @@ const (
 func (c *Client) ListAll(
 	ctx context.Context, req *snapshotdv1.ListRequest, limit int,
 ) (*snapshotdv1.ListResponse, error) {
+	return unexpired(func() (*snapshotdv1.ListResponse, error) { return c.listOnce(ctx, req, limit) })
+}
+
+// unexpired lists again while the tokens of a listing expire under it.
+func unexpired[T any](list func() (T, error)) (T, error) {
 	for attempt := 1; ; attempt++ {
-		all, err := c.listOnce(ctx, req, limit)
-		if wire.DetailsOf(err).Reason == snapshot.ReasonPageTokenExpired && attempt < listAttempts {
-			continue
+		all, err := list()
+		if wire.DetailsOf(err).Reason != snapshot.ReasonPageTokenExpired || attempt == listAttempts {
+			return all, err
 		}
-		return all, err
 	}
 }
 
@@ -61,13 +65,7 @@ const clusterPage = 200
 
 // Clusters reads all pages of the clusters. The time is that of the last page: nothing in them is later.
 func (c *Client) Clusters(ctx context.Context) (*snapshotdv1.ListClustersResponse, error) {
-	for attempt := 1; ; attempt++ {
-		all, err := c.clustersOnce(ctx)
-		if wire.DetailsOf(err).Reason == snapshot.ReasonPageTokenExpired && attempt < listAttempts {
-			continue
-		}
-		return all, err
-	}
+	return unexpired(func() (*snapshotdv1.ListClustersResponse, error) { return c.clustersOnce(ctx) })
 }
 
 func (c *Client) clustersOnce(ctx context.Context) (*snapshotdv1.ListClustersResponse, error) {

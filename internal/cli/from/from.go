@@ -15,7 +15,6 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	agekey "github.com/snapshotd/snapshotd/internal/codec/age"
-	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/signing"
@@ -40,7 +39,7 @@ type Place struct {
 // Of returns the place of some URLs that the flags --cluster and --prefix choose. Keys are files of public keys.
 func Of(fs *pflag.FlagSet, urls, keys []string) Place {
 	cluster, _ := fs.GetString("cluster")
-	cluster = cmp.Or(cluster, config.DefaultClusterName)
+	cluster = cmp.Or(cluster, snapshot.DefaultClusterName)
 	p := Place{URLs: urls, Prefix: cluster + "/", Cluster: cluster, Keys: keys}
 	if fs.Changed("prefix") {
 		p.Prefix, _ = fs.GetString("prefix")

@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/snapshotd/snapshotd/internal/config"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // Reach is the flags with which the commands that status prints reach the same service and cluster.
@@ -154,7 +154,7 @@ func findings(w io.Writer, c *snapshotdv1.Cluster, reach Reach) {
 func (r Reach) command(args []string, cluster string) []string {
 	words := append([]string{"snapshotd"}, args...)
 	if slices.Contains(args, "--from") {
-		if r.Cluster || cluster != config.DefaultClusterName || slices.Contains(args, "--prefix") {
+		if r.Cluster || cluster != snapshot.DefaultClusterName || slices.Contains(args, "--prefix") {
 			words = append(words, "--cluster", cluster)
 		}
 		return words

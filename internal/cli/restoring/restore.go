@@ -16,7 +16,6 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cli/flagvalue"
 	"github.com/snapshotd/snapshotd/internal/cli/from"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
-	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/restore"
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
@@ -109,7 +108,7 @@ func New(sys command.System, complete cobra.CompletionFunc) *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringArrayVar(&opts.from, "from", nil,
 		"`url` of the directory or bucket, as in the configuration; may be repeated: the first that has it whole is taken")
-	fs.String("cluster", config.DefaultClusterName, "`name` of the cluster that was saved")
+	fs.String("cluster", snapshot.DefaultClusterName, "`name` of the cluster that was saved")
 	from.AddPrefix(fs, "")
 	opts.past.addFlags(fs)
 	fs.StringVar(&opts.dataDir, "data-dir", "", "`directory` to make; it must not exist or be empty")
@@ -289,7 +288,7 @@ func restored(res restore.Result) *snapshotdv1.Restored {
 	return r
 }
 
-// restoreProgress draws the progress of reading the database, and the remaining time, on a terminal.
+// showProgress draws the progress of reading the database, and the remaining time, on a terminal.
 func showProgress(w io.Writer) (report func(done, total int64), building, stop func()) {
 	line, ok := output.NewStatusLine(w)
 	if !ok {
