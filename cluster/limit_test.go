@@ -30,6 +30,7 @@ func (l *countingLimiter) Wait(ctx context.Context, bytes int) error {
 }
 
 func TestStreamLimitSeesEveryByteAndTheWatchdogDoesNotMind(t *testing.T) {
+	t.Parallel()
 	const watchdog = time.Second
 	longer := time.After(watchdog + watchdog/2) // than etcd itself may be silent
 	l := &countingLimiter{wait: func(ctx context.Context) error {

@@ -505,6 +505,7 @@ func (g *guardedServer) outcome(
 // TestWhoMayDoWhat compares all that people can try with a table: each RPC, each path and each page, as three of each
 // kind of principals, one without a role, and nobody.
 func TestWhoMayDoWhat(t *testing.T) {
+	t.Parallel()
 	g := guardedService(t)
 	roles := []string{"viewer", "operator", "admin"}
 	people := []person{
@@ -745,6 +746,7 @@ func TestRetiringANodeNeedsAdmin(t *testing.T) {
 
 // TestAnOpenStreamEndsWithTheRoleOfItsCaller: over gRPC and HTTP, whatever took the role away, and with nobody calling.
 func TestAnOpenStreamEndsWithTheRoleOfItsCaller(t *testing.T) {
+	t.Parallel()
 	g := guardedService(t, quiet(&guardedServer{}, "prod", hiddenName)...)
 	byToken, byCert := g.withToken(t, "viewer"), g.withCertificate(t, "viewer", 77)
 	for what, c := range map[string]struct {

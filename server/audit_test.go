@@ -261,6 +261,7 @@ func TestAuditRecordsBecomeObjects(t *testing.T) {
 
 // TestACallIsRefusedWhileItsRecordCannotBeStored, where that is required; and one that is not is counted and done.
 func TestACallIsRefusedWhileItsRecordCannotBeStored(t *testing.T) {
+	t.Parallel()
 	for _, required := range []bool{true, false} {
 		store := &objects{}
 		g := guardedWith(t, func(cfg *server.Config) {

@@ -42,6 +42,7 @@ func untilClosed(t *testing.T, c net.Conn, what string) {
 }
 
 func TestASilentConnectionIsClosed(t *testing.T) {
+	t.Parallel()
 	quick := func(cfg *server.Config) { cfg.Limits.HandshakeTimeout = 50 * time.Millisecond }
 	withTLS := guardedWith(t, quick)
 	plain := run(t, server.Config{Limits: limits.Limits{HandshakeTimeout: 50 * time.Millisecond}}, ready())

@@ -19,6 +19,7 @@ import (
 
 // An etcd without a quorum does not answer. Forty of them keep no cluster that answers from being judged.
 func TestClustersThatDoNotAnswerHoldUpNoOther(t *testing.T) {
+	t.Parallel()
 	var all []*fakeCluster
 	var judged sync.WaitGroup
 	for i := range 40 {
@@ -59,6 +60,7 @@ func TestClustersThatDoNotAnswerHoldUpNoOther(t *testing.T) {
 
 // A caller that does not wait long is answered in its time, and each cluster with what is true of it.
 func TestAClusterThatWasNotAskedIsNotToldAsOneThatDidNotAnswer(t *testing.T) {
+	t.Parallel()
 	all, asked := make([]*fakeCluster, 400), make([]atomic.Bool, 400)
 	for i := range all {
 		all[i] = holding(fmt.Sprintf("c%d", i), nil)
@@ -99,6 +101,7 @@ func TestAClusterThatWasNotAskedIsNotToldAsOneThatDidNotAnswer(t *testing.T) {
 // Catalogs that break off while they are read hold the places of others for as long as a judgement may take, and no
 // longer: those that got no place are told as such, to a caller that would wait forever, too.
 func TestClustersThatBreakOffAreWaitedForOnce(t *testing.T) {
+	t.Parallel()
 	all, asked := make([]*fakeCluster, 32), make([]atomic.Bool, 32)
 	for i := range all {
 		all[i] = holding(fmt.Sprintf("c%d", i), nil)
@@ -158,6 +161,7 @@ func TestAJudgementAsksForTheLeaderOnce(t *testing.T) {
 
 // A browser gives an answer up, too: a request over HTTP says how long it waits, as the console does.
 func TestARequestOverHTTPIsAnsweredInItsTime(t *testing.T) {
+	t.Parallel()
 	c, left := holding("silent", nil), make(chan time.Duration, 1)
 	c.list = func(ctx context.Context, _ snapshot.Query) (snapshot.Page, error) {
 		end, _ := ctx.Deadline()

@@ -109,6 +109,7 @@ func errorOr(err, other error) error {
 // while people call without a pause and hold streams open. Nobody who is still allowed notices. Those who are not any
 // more are refused from then on, and their streams end.
 func TestNothingIsDroppedWhileFilesChange(t *testing.T) {
+	t.Parallel()
 	g := guardedService(t, quiet(&guardedServer{}, "prod", hiddenName)...)
 	ctx, cancel := context.WithCancel(t.Context())
 	c := &crowd{guardedServer: g, t: t, made: make(chan struct{})}

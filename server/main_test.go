@@ -3,7 +3,7 @@ package server_test
 import (
 	"testing"
 
-	"github.com/snapshotd/snapshotd/internal/testenv/tempdir"
+	"github.com/snapshotd/snapshotd/internal/testenv"
 )
 
-func TestMain(m *testing.M) { tempdir.Run(m) }
+func TestMain(m *testing.M) { testenv.RunWaiting(m) }

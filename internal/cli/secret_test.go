@@ -57,6 +57,7 @@ func (p *planted) check(t *testing.T, what, text string) {
 // TestNoCommandPrintsASecret plants secrets in all places that have one, and runs the commands: those that go well, and
 // those that fail because of the very file or value.
 func TestNoCommandPrintsASecret(t *testing.T) {
+	t.Parallel()
 	p := &planted{dir: t.TempDir()}
 	identity, err := filippo.GenerateX25519Identity()
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 )
 
 // waiting is how many tests of a package run at once that wait for servers most of the time.
-const waiting = 6
+const waiting = 12
 
 // RunWaiting is for the TestMain of a package whose parallel tests wait for servers, for retries and for leases that
 // run out. More of them run at once than there are processors, unless -parallel says otherwise. Servers that tests
