@@ -2,6 +2,7 @@ package telemetry
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -107,9 +108,7 @@ func (j *journals) register(m metric.Meter) error {
 }
 
 func (j *journals) observe(_ context.Context, o metric.Observer) error {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for name, ask := range j.clusters {
+	for name, ask := range j.all() { // without the lock: a journal may be slow to answer
 		s := ask()
 		o.ObserveInt64(j.local, s.LocalBytes, clusterOf(name))
 		if s.Leading {
@@ -137,6 +136,12 @@ func (j *journals) observe(_ context.Context, o metric.Observer) error {
 		}
 	}
 	return nil
+}
+
+func (j *journals) all() map[string]func() JournalState {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return maps.Clone(j.clusters)
 }
 
 func stageOf(cluster, stage string, more ...attribute.KeyValue) metric.MeasurementOption {

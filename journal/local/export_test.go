@@ -16,3 +16,21 @@ func (f *failing) Sync() error {
 	}
 	return f.file.Sync()
 }
+
+// HangNextSync makes the next sync of the open part's file wait until it is let go. hangs is closed once it does.
+func (l *Log) HangNextSync() (hangs <-chan struct{}, letGo func()) {
+	f := &hanging{file: l.file, hangs: make(chan struct{}), free: make(chan struct{})}
+	l.file = f
+	return f.hangs, func() { close(f.free) }
+}
+
+type hanging struct {
+	file
+	hangs, free chan struct{}
+}
+
+func (f *hanging) Sync() error {
+	close(f.hangs)
+	<-f.free
+	return f.file.Sync()
+}

@@ -210,6 +210,43 @@ func TestWhatASyncLostIsNeverCalledDurable(t *testing.T) {
 	}
 }
 
+// A disk may hang for as long as it likes. Metrics and status show meanwhile what was durable before.
+func TestTheJournalIsSeenWhileItsDiskHangs(t *testing.T) {
+	l := open(t, t.TempDir())
+	must(t, l.Begin(segment.Header{Timeline: timeline}))
+	add(t, l, 1, 3)
+	must(t, l.Seal())
+	add(t, l, 4, 5)
+	must(t, l.Sync())
+	add(t, l, 6, 9)
+	hangs, letGo := l.HangNextSync()
+	sealed, ended := make(chan error), make(chan struct{})
+	_, another := l.Sealed()
+	go func() { sealed <- l.Seal() }()
+	<-hangs
+	go func() {
+		defer close(ended)
+		parts, changed := l.Sealed()
+		all, unsealed := l.Size()
+		if h := l.Unsealed(); len(parts) != 1 || changed != another || h.First != 4 || h.Last != 9 ||
+			l.Synced().Revision != 5 || unsealed == 0 || all != unsealed+parts[0].Size {
+			t.Errorf("%d parts are sealed, revision %d is durable, %d to %d are not sealed, and %d of %d bytes",
+				len(parts), l.Synced().Revision, h.First, h.Last, unsealed, all)
+		}
+	}()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("the disk is waited for")
+	}
+	letGo()
+	must(t, <-sealed)
+	<-another
+	if got := read(t, l); !slices.Equal(got, upTo(1, 9)) || l.Synced().Revision != 9 || l.Unsealed().First != 0 {
+		t.Errorf("there are %v, %d is durable, and %d is not sealed", got, l.Synced().Revision, l.Unsealed().First)
+	}
+}
+
 // The noted position is of no use when the disk has lost what it was noted after.
 func TestThePositionIsNotBehindWhatTheDiskHas(t *testing.T) {
 	for name, tc := range map[string]struct{ seal, left, want int64 }{

@@ -19,7 +19,7 @@ type Log struct {
 	dir   string
 	limit int64
 
-	mu         sync.Mutex
+	mu         sync.Mutex // also held while the disk is waited for
 	opened     bool
 	sealed     []*Part
 	open       *Part // nil when none was begun
@@ -34,7 +34,9 @@ type Log struct {
 	unresolved bool     // parts are missing, and it is not known yet whether their revisions are lost
 	synced     mark     // without the entries that a crash would take
 	lost       []Loss   // of files that could not be read, until the caller takes them
-	changed    chan struct{}
+	grown      bool     // there is another sealed part, of which nobody was told yet
+
+	shown shown
 }
 
 // file is the part of [os.File] that a log writes with.
@@ -54,7 +56,7 @@ type mark struct {
 // New returns the journal in a directory, which it does not touch: another Log may still write there. The journal is
 // empty until Open. limit bounds the bytes that all parts have together.
 func New(dir string, limit int64) *Log {
-	return &Log{dir: dir, limit: limit, changed: make(chan struct{})}
+	return &Log{dir: dir, limit: limit, shown: shown{changed: make(chan struct{})}}
 }
 
 // Open makes the directory if it is missing, and repairs the files in it. A part that was not sealed is sealed now. A
@@ -62,7 +64,7 @@ func New(dir string, limit int64) *Log {
 // other Log that is open. Open may be called again, also after an error.
 func (l *Log) Open() error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.unlock()
 	if l.opened {
 		return nil
 	}
@@ -75,7 +77,7 @@ func (l *Log) Open() error {
 	}
 	l.opened, l.sealed, l.last, l.next = true, found.sealed, found.position(), found.next
 	l.noted, l.lost, l.unresolved = found.noted, found.losses, len(found.losses) > 0
-	l.tell()
+	l.grown = true
 	return nil
 }
 
@@ -99,7 +101,7 @@ func (l *Log) Position() Position {
 // gap, the reason. At the position of the journal, the rest follows from it; another timeline begins from nothing.
 func (l *Log) Begin(h segment.Header) error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.unlock()
 	if !l.opened {
 		return errors.New("begin a part of the journal: the journal is not open")
 	}
@@ -117,7 +119,7 @@ func (l *Log) Begin(h segment.Header) error {
 // Continue makes the journal go on from a position that is not its own: that of another replica, on the backends.
 func (l *Log) Continue(from Position) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.unlock()
 	l.last = from
 }
 
@@ -144,7 +146,7 @@ func (l *Log) begin(h segment.Header) error {
 // was at its last Sync, or Open repairs it.
 func (l *Log) Append(e segment.Entry) error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.unlock()
 	if l.open == nil {
 		return errors.New("add to the journal: no part was begun")
 	}
@@ -175,7 +177,7 @@ func (l *Log) Append(e segment.Entry) error {
 // dropped the bytes that it could not write, so that another attempt would succeed without them.
 func (l *Log) Sync() error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.unlock()
 	return l.sync()
 }
 
@@ -199,7 +201,7 @@ func (l *Log) sync() error {
 // Seal ends the part that is open, if it has a revision; the next entries go into a new one.
 func (l *Log) Seal() error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.unlock()
 	if l.open == nil || l.open.Header.First == 0 {
 		return nil
 	}
@@ -232,8 +234,7 @@ func (l *Log) put() error {
 	if p.Header.First == 0 {
 		return errors.Join(err, p.remove())
 	}
-	l.sealed = append(l.sealed, p)
-	l.tell()
+	l.sealed, l.grown = append(l.sealed, p), true
 	l.noted.Position, l.noted.Part = l.last, p.Number
 	return errors.Join(err, l.note())
 }
@@ -267,16 +268,10 @@ func (l *Log) Resolve() error {
 	return l.note()
 }
 
-// tell wakes the goroutines that wait for parts.
-func (l *Log) tell() {
-	close(l.changed)
-	l.changed = make(chan struct{})
-}
-
 // Abandon ends the open part as it was at its last Sync, after an error of the disk.
 func (l *Log) Abandon() error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.unlock()
 	if l.open == nil {
 		return nil
 	}
@@ -295,6 +290,6 @@ func (l *Log) Abandon() error {
 // Close seals the open part. After an error, the next Open seals the entries that were synced.
 func (l *Log) Close() error {
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	defer l.unlock()
 	return l.seal()
 }
