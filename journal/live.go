@@ -35,9 +35,9 @@ func (j *Journal) recall(known local.Position) {
 	for _, h := range j.ends(known.Timeline) {
 		switch {
 		case h.CompleteTime != nil:
-			j.noteMark(segment.Watermark{Revision: h.CompleteRevision, Time: *h.CompleteTime})
+			j.noteMark(segment.Watermark{Revision: h.CompleteRevision, Time: past(*h.CompleteTime)})
 		default: // as far as that is known
-			j.noteMark(segment.Watermark{Revision: h.Last, Time: h.LastTime})
+			j.noteMark(segment.Watermark{Revision: h.Last, Time: past(h.LastTime)})
 		}
 	}
 }

@@ -87,7 +87,7 @@ func (j *Journal) noteTerm(leading bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.why, j.live = nil, "" // another replica may have led meanwhile
-	j.state = state{leading: leading, complete: segment.Watermark{Time: j.state.complete.Time}}
+	j.state = state{leading: leading, complete: segment.Watermark{Time: past(j.state.complete.Time)}}
 	if leading && j.state.complete.Time.IsZero() {
 		j.state.complete.Time = time.Now()
 	}
@@ -104,7 +104,7 @@ func (j *Journal) noteKnown(t segment.Timeline) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.state.complete.Revision == 0 && !newest.IsZero() {
-		j.state.complete.Time = newest
+		j.state.complete.Time = past(newest)
 	}
 }
 
@@ -126,9 +126,19 @@ func (j *Journal) noteSynced(mark segment.Watermark) {
 	j.noteMark(mark)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if mark.Time.After(j.state.complete.Time) {
-		j.state.complete = mark
+	known := &j.state.complete
+	if known.Time = past(known.Time); mark.Time.After(known.Time) && past(mark.Time).Equal(mark.Time) {
+		*known = mark
 	}
+}
+
+// past returns a time, or now for one of the future: a clock that was wrong has made it, and an age that begins there
+// would be less than nothing until the clock has passed it.
+func past(t time.Time) time.Time {
+	if now := time.Now(); t.After(now) {
+		return now
+	}
+	return t
 }
 
 // noteMark keeps a watermark of the timeline.

@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync"
@@ -38,4 +39,46 @@ func TestTheStatusIsThereWhileTheDiskHangs(t *testing.T) {
 	must(t, hangs.Close())
 	cancel()
 	run.Wait()
+}
+
+// A leader whose clock was ahead has said that all is complete up to a time that is still to come. What the next one
+// does not know to be durable has an age all the same.
+func TestTheRecoveryPointAgesBehindALeaderWhoseClockWasAhead(t *testing.T) {
+	p := newPlace("s3")
+	inBubble(t, func(t *testing.T) {
+		time.Sleep(30 * time.Minute) // each bubble begins at the same time
+		j := lead(t, inTurn(fakeMember{current: at(9), delivered: 9}), t.TempDir(), []*place{p})
+		time.Sleep(10 * time.Second)
+		j.stop()
+	})
+	inBubble(t, func(t *testing.T) {
+		began := time.Now()
+		m := fakeMember{delivered: 10, pause: 5 * time.Second, current: func() (int64, error) {
+			switch since := time.Since(began); {
+			case since < 5500*time.Millisecond: // later than it delivers that
+				return 9, nil
+			case since < time.Minute:
+				return 10, nil
+			}
+			return 0, errors.New("it has no leader")
+		}}
+		j := lead(t, inTurn(m), t.TempDir(), []*place{p})
+		defer p.away.Store(false)
+		check := func(after, disk, stored time.Duration) {
+			time.Sleep(after - time.Since(began))
+			s := j.Status()
+			for what, want := range map[string]struct{ got, most time.Duration }{
+				"the disk":    {time.Since(s.Complete), disk},
+				"the backend": {time.Since(s.Stores[0].Complete), stored},
+			} {
+				if want.got < max(0, want.most-time.Second) || want.got > want.most {
+					t.Errorf("%s after the start, all is complete on %s up to %s ago", after, what, want.got)
+				}
+			}
+		}
+		check(time.Second, time.Second, time.Second)
+		p.away.Store(true)
+		check(50*time.Second, time.Second, 45*time.Second) // revision 10 came after five and a half
+		check(3*time.Minute, 2*time.Minute+time.Second, 175*time.Second)
+	})
 }

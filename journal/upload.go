@@ -215,7 +215,7 @@ func (u *upload) forget(p *local.Part, current segment.Timeline) (lost bool) {
 
 // lose notes revisions that the backend can never get. The caller holds the lock.
 func (u *upload) lose(since time.Time, last local.Position) {
-	u.lost = earlier(u.lost, since)
+	u.lost = earlier(u.lost, past(since))
 	if last.Newer(u.gap) {
 		u.gap, u.asked = last, false
 	}
