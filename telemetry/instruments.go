@@ -53,36 +53,36 @@ func (r *register) duration(name, what string) metric.Float64Histogram {
 
 // ownMetrics are the instruments under names of our own.
 type ownMetrics struct {
-	lastTime     metric.Float64Gauge
-	lastRevision metric.Int64Gauge
-	alarms       metric.Int64Gauge
-	dbSize       metric.Int64Gauge
-	storedSize   metric.Int64Gauge
-	snapshots    metric.Int64Gauge
-	leader       metric.Int64Gauge
-	verdict      metric.Int64Gauge
-	buildInfo    metric.Int64Gauge
-	saves        metric.Int64Counter
-	reconciles   metric.Int64Counter
-	rejected     metric.Int64Counter
-	refused      metric.Int64Counter
-	unaudited    metric.Int64Counter
-	swept        metric.Int64Counter
-	deleted      metric.Int64Counter
-	repairs      metric.Int64Counter
-	runs         metric.Int64Counter
-	lastRun      metric.Float64Gauge
-	lastFailure  metric.Float64Gauge
-	nextRun      metric.Float64Gauge
-	interval     metric.Float64Gauge
-	jobsRunning  metric.Int64Gauge
-	jobsWaiting  metric.Int64Gauge
-	verified     metric.Int64Counter
-	reloaded     metric.Int64Gauge
+	lastTime     *kind[float64]
+	lastRevision *kind[int64]
+	alarms       *kind[int64]
+	dbSize       *kind[int64]
+	storedSize   *kind[int64]
+	snapshots    *kind[int64]
+	leader       *kind[int64]
+	verdict      *kind[int64]
+	buildInfo    *kind[int64]
+	saves        *kind[int64]
+	reconciles   *kind[int64]
+	rejected     *kind[int64]
+	refused      *kind[int64]
+	unaudited    *kind[int64]
+	swept        *kind[int64]
+	deleted      *kind[int64]
+	repairs      *kind[int64]
+	runs         *kind[int64]
+	lastRun      *kind[float64]
+	lastFailure  *kind[float64]
+	nextRun      *kind[float64]
+	interval     *kind[float64]
+	jobsRunning  *kind[int64]
+	jobsWaiting  *kind[int64]
+	verified     *kind[int64]
+	reloaded     *kind[int64]
 }
 
-func newOwnMetrics(m metric.Meter) (ownMetrics, error) {
-	r := &register{meter: m}
+func newOwnMetrics(m metric.Meter, k *kept) (ownMetrics, error) {
+	r := &register{meter: m, kept: k}
 	return ownMetrics{
 		reloaded: r.gauge("snapshotd.config.last_reload_successful", "",
 			"1 when the last change of the configuration was applied as a whole, also when there was none; "+

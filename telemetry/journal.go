@@ -48,7 +48,7 @@ type journals struct {
 	copied          metric.Int64ObservableCounter
 	lacking         metric.Int64ObservableGauge
 	damaged         metric.Int64ObservableGauge
-	gaps, proofs    metric.Int64Counter
+	gaps, proofs    *kind[int64]
 	proven          metric.Float64ObservableGauge
 }
 
@@ -58,9 +58,9 @@ const (
 	stageStored = "stored"
 )
 
-func (j *journals) register(m metric.Meter) error {
+func (j *journals) register(m metric.Meter, k *kept) error {
 	j.clusters = map[string]func() JournalState{}
-	r := &register{meter: m}
+	r := &register{meter: m, kept: k}
 	var err error
 	j.rpo, err = m.Float64ObservableGauge("snapshotd.journal.rpo", metric.WithUnit("s"), metric.WithDescription(
 		"Age of the newest moment that could be restored if this machine were lost (stage local: if the process were), "+

@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -14,8 +15,9 @@ import (
 
 // observer turns the events of the domain into metrics.
 type observer struct {
-	six histograms
-	own ownMetrics
+	six  histograms
+	own  ownMetrics
+	kept *kept // the series of own
 
 	mu     sync.Mutex
 	newest map[string]time.Time  // by cluster: when the last successful save began
@@ -35,15 +37,16 @@ func newObserver(ctx context.Context, six, own metric.MeterProvider, version str
 	if err != nil {
 		return nil, err
 	}
-	m, err := newOwnMetrics(own.Meter(scope))
+	k := &kept{forgotten: map[[2]string]bool{}}
+	m, err := newOwnMetrics(own.Meter(scope), k)
 	if err != nil {
 		return nil, err
 	}
 	m.buildInfo.Record(ctx, 1, buildAttributes(version))
 	m.reloaded.Record(ctx, 1)
-	o := &observer{six: h, own: m, newest: map[string]time.Time{}, runs: map[[2]string]outcome{}}
+	o := &observer{six: h, own: m, kept: k, newest: map[string]time.Time{}, runs: map[[2]string]outcome{}}
 	return o, errors.Join(o.queues.register(own.Meter(scope)), o.outcomes.register(own.Meter(scope)),
-		o.certificates.register(own.Meter(scope)), o.journals.register(own.Meter(scope)))
+		o.certificates.register(own.Meter(scope)), o.journals.register(own.Meter(scope), k))
 }
 
 // Observe implements [snapshot.Observer]. The events that only watchers see have no metric.
@@ -145,6 +148,9 @@ func (o *observer) lastSuccess(ctx context.Context, s *snapshot.Snapshot) {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if o.kept.gone(s.Cluster) {
+		return
+	}
 	newest := o.newest[s.Cluster]
 	if s.CreateTime.Before(newest) && !snapshot.Ahead(newest, time.Now()) {
 		return
@@ -156,6 +162,17 @@ func (o *observer) lastSuccess(ctx context.Context, s *snapshot.Snapshot) {
 	o.own.lastRevision.Record(ctx, s.Revision, cluster)
 	o.own.dbSize.Record(ctx, s.DBSize, cluster)
 	o.own.storedSize.Record(ctx, s.StoredSize, cluster)
+}
+
+// forget forgets what is known of a cluster.
+func (o *observer) forget(cluster string) {
+	o.certificates.drop(cluster)
+	o.queues.drop(cluster)
+	o.outcomes.drop(cluster)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.newest, cluster)
+	maps.DeleteFunc(o.runs, func(of [2]string, _ outcome) bool { return of[0] == cluster })
 }
 
 // addSchedule makes the times of a schedule begin at zero.

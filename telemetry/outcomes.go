@@ -131,6 +131,12 @@ func (o *outcomes) add(cluster string, backends []string) {
 	o.clusters[cluster] = c
 }
 
+func (o *outcomes) drop(cluster string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.clusters, cluster)
+}
+
 // change changes what is known of a cluster that was added.
 func (o *outcomes) change(cluster string, change func(*clusterOutcomes)) {
 	o.mu.Lock()

@@ -58,6 +58,12 @@ func (q *repairQueues) add(cluster string, backends []string) {
 	q.clusters[cluster] = &clusterQueues{backends: backends}
 }
 
+func (q *repairQueues) drop(cluster string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	delete(q.clusters, cluster)
+}
+
 func (q *repairQueues) set(cluster string, queued map[string]snapshot.RepairQueue) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -36,8 +36,6 @@ type Telemetry struct {
 	handler  http.Handler
 	logs     slog.Handler                  // nil when logs do not leave
 	stops    []func(context.Context) error // side by side
-
-	forgotten forgotten
 }
 
 // Start sets up metrics, traces and logs, and makes the first two OpenTelemetry's global ones, with W3C propagation. It
@@ -80,7 +78,7 @@ func (t *Telemetry) start(ctx context.Context, cfg Config, complaints *complaint
 	if err := t.startMetrics(ctx, cfg, res, registry); err != nil {
 		return err
 	}
-	t.handler = promhttp.HandlerFor(prometheus.GathererFunc(without(&t.forgotten, registry.Gather)), promhttp.HandlerOpts{
+	t.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog:          complaints,
 		ErrorHandling:     promhttp.ContinueOnError,
 		EnableOpenMetrics: true, // exemplars travel in no other format
@@ -111,7 +109,7 @@ func (t *Telemetry) Judged(ctx context.Context, cluster, verdict string, all []s
 
 // AddSchedule makes the metrics of a schedule begin at zero, the counter for each of the results that it can have.
 func (t *Telemetry) AddSchedule(ctx context.Context, cluster, schedule string, results ...string) {
-	t.forgotten.set(cluster, schedule, false)
+	t.observer.kept.remember(cluster, schedule)
 	for _, r := range results {
 		t.observer.own.runs.Add(ctx, 0, runOf(cluster, schedule, r))
 	}
@@ -173,7 +171,7 @@ func (t *Telemetry) Due(ctx context.Context, cluster, schedule string, due time.
 
 // AddCluster makes the counters of a cluster begin at zero, so that their first increase is seen as one.
 func (t *Telemetry) AddCluster(ctx context.Context, cluster string, backends []string) {
-	t.forgotten.set(cluster, "", false)
+	t.observer.kept.remember(cluster, "")
 	t.observer.addCluster(ctx, cluster, backends)
 }
 
