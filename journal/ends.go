@@ -173,10 +173,12 @@ func (u *upload) asks() {
 	}
 }
 
-// stored remembers a part that the backend has stored, if it is the first one since the backend was asked.
-func (u *upload) stored(h *segment.Header) {
+// stored counts a part that the backend has stored, and remembers it if it is the first since the backend was asked.
+func (u *upload) stored(h *segment.Header, bytes int) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.bytes += int64(bytes)
+	u.count++
 	if u.first == nil {
 		u.first = h
 	}

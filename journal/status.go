@@ -68,7 +68,8 @@ func (j *Journal) Status() Status {
 		}
 		var bad error
 		for i := range parts {
-			bad = cmp.Or(bad, u.passedOver(parts[i].Number))
+			e, _ := u.ending(parts[i].Number)
+			bad = cmp.Or(bad, e.err)
 		}
 		u.mu.Lock()
 		at := StoreStatus{Name: u.store.Name(), Complete: earlier(s.Complete, u.bare.complete), Segments: u.count,

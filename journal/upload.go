@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"os"
 	"slices"
 	"sync"
@@ -43,24 +44,30 @@ type upload struct {
 	journal *Journal
 	store   Store
 
-	mu     sync.Mutex
-	done   map[int64]bool  // by the number of a part: true when the backend has it, false when it refuses it
-	bad    map[int64]error // of parts that are passed over: the part, or the object of its name, cannot be used
-	lost   time.Time       // of the first revision of this timeline that it can never get; zero when there is none
-	gap    local.Position  // the last one of these
-	before local.Position  // the last one before them
-	asked  bool            // for a snapshot behind the lost revisions
-	bare   bare            // it has no snapshot that the live timeline begins with
-	bytes  int64           // of segments that it has taken
-	count  int64           // of these
-	err    error           // of the last attempt
-	end    segment.Header  // of the newest segment, when another replica or process has made it
-	auth   *segment.Auth   // the last state of users and roles in it; nil when it has none
+	mu       sync.Mutex
+	outcomes map[int64]ending // by the number of a part that needs no further attempt for now
+	lost     time.Time        // of the first revision of this timeline that it can never get; zero when there is none
+	gap      local.Position   // the last one of these
+	before   local.Position   // the last one before them
+	asked    bool             // for a snapshot behind the lost revisions
+	bare     bare             // it has no snapshot that the live timeline begins with
+	bytes    int64            // of segments that it has taken
+	count    int64            // of these
+	err      error            // of the last attempt
+	end      segment.Header   // of the newest segment, when another replica or process has made it
+	auth     *segment.Auth    // the last state of users and roles in it; nil when it has none
 	// known is where this replica has gone on while the backend did not answer; nil once the backend was compared with it.
 	known *local.Position
 	// first is the first part that the backend has stored since it was asked where its journal ends. Segments from there
 	// on are of this process, and do not show where the journal ended before.
 	first *segment.Header
+}
+
+// ending is how the upload of a part has ended. One that the backend does not have, without an error, was refused for
+// good.
+type ending struct {
+	stored bool  // the backend has it
+	err    error // it is passed over: the part, or the object of its name, cannot be used
 }
 
 // run uploads until ctx ends.
@@ -71,7 +78,7 @@ func (u *upload) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		parts, changed := u.journal.log.Sealed()
 		i := slices.IndexFunc(parts, func(p local.Part) bool {
-			ended, _ := u.ended(p.Number)
+			_, ended := u.ending(p.Number)
 			return !ended
 		})
 		if i < 0 {
@@ -103,7 +110,7 @@ func (u *upload) run(ctx context.Context) {
 func (u *upload) last(ctx context.Context) {
 	parts, _ := u.journal.log.Sealed()
 	for i := range parts {
-		if ended, _ := u.ended(parts[i].Number); ended {
+		if _, ended := u.ending(parts[i].Number); ended {
 			continue
 		}
 		if err := u.put(ctx, parts[i]); err != nil {
@@ -121,7 +128,7 @@ func (u *upload) put(ctx context.Context, p local.Part) error {
 	}
 	seg, err := u.journal.build(ctx, &p)
 	if errors.Is(err, errGone) {
-		u.finish(&p, nil)
+		u.finish(&p, ending{})
 		return nil
 	}
 	if err != nil {
@@ -131,7 +138,7 @@ func (u *upload) put(ctx context.Context, p local.Part) error {
 	err = u.store.Put(ctx, seg)
 	if errors.Is(err, segments.ErrOtherHistory) {
 		u.journal.differs(ctx, u.store.Name(), &p, err)
-		u.finish(&p, nil) // it cannot be stored under this name, now or later
+		u.finish(&p, ending{}) // it cannot be stored under this name, now or later
 		return nil
 	}
 	if e, ok := errors.AsType[*snapshot.Error](err); ok && e.Retry == 0 && snapshot.IsDamage(err) {
@@ -141,22 +148,18 @@ func (u *upload) put(ctx context.Context, p local.Part) error {
 	if err != nil {
 		return err
 	}
-	u.stored(&p.Header)
-	u.finish(&p, seg)
+	u.stored(&p.Header, len(seg.Data))
+	u.finish(&p, ending{stored: true})
 	return nil
 }
 
 // finish notes that a part needs no further attempt, and removes it when no backend needs it any more.
-func (u *upload) finish(p *local.Part, seg *segment.Segment) {
+func (u *upload) finish(p *local.Part, e ending) {
 	u.mu.Lock()
-	if u.done == nil {
-		u.done = map[int64]bool{}
+	if u.outcomes == nil {
+		u.outcomes = map[int64]ending{}
 	}
-	u.done[p.Number] = seg != nil
-	if seg != nil {
-		u.bytes += int64(len(seg.Data))
-		u.count++
-	}
+	u.outcomes[p.Number] = e
 	u.mu.Unlock()
 	u.journal.removeStored(p)
 }
@@ -166,38 +169,22 @@ func (u *upload) passOver(ctx context.Context, p *local.Part, err error) {
 	u.journal.cfg.Logger.ErrorContext(ctx, "part of the journal cannot be stored and stays on the disk",
 		"backend", u.store.Name(), "timeline", p.Header.Timeline, "first", p.Header.First, "last", p.Header.Last,
 		"retry_after", u.journal.badRetry, "error", err)
-	u.mu.Lock()
-	if u.bad == nil {
-		u.bad = map[int64]error{}
-	}
-	u.bad[p.Number] = err
-	u.mu.Unlock()
-	u.finish(p, nil)
+	u.finish(p, ending{err: err})
 }
 
 // tryBadAgain lets the parts that were passed over be tried again.
 func (u *upload) tryBadAgain() {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for n := range u.bad {
-		delete(u.done, n)
-	}
-	clear(u.bad)
+	maps.DeleteFunc(u.outcomes, func(_ int64, e ending) bool { return e.err != nil })
 }
 
-// passedOver returns why a part cannot be stored; nil when it can.
-func (u *upload) passedOver(number int64) error {
+// ending returns how the upload of a part has ended, and whether it has.
+func (u *upload) ending(number int64) (e ending, ended bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.bad[number]
-}
-
-// ended reports whether a part needs no further attempt, and whether the backend has it.
-func (u *upload) ended(number int64) (ended, stored bool) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	stored, ended = u.done[number]
-	return ended, stored
+	e, ended = u.outcomes[number]
+	return e, ended
 }
 
 // forget notes that a part was removed from the disk, and reports whether the backend lacks it. That counts only on the
@@ -205,11 +192,10 @@ func (u *upload) ended(number int64) (ended, stored bool) {
 func (u *upload) forget(p *local.Part, current segment.Timeline) (lost bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if lost = !u.done[p.Number] && p.Header.Timeline == current; lost {
+	if lost = !u.outcomes[p.Number].stored && p.Header.Timeline == current; lost {
 		u.lose(p.Header.FirstTime, local.Position{Timeline: current, Revision: p.Header.Last})
 	}
-	delete(u.done, p.Number)
-	delete(u.bad, p.Number)
+	delete(u.outcomes, p.Number)
 	return lost
 }
 
@@ -239,7 +225,7 @@ func (u *upload) missing(parts []local.Part, current segment.Timeline) (first in
 	}
 	for i := range parts {
 		h := &parts[i].Header
-		if stored, ended := u.done[parts[i].Number]; !ended || !stored && h.Timeline == current {
+		if e, ended := u.outcomes[parts[i].Number]; !ended || !e.stored && h.Timeline == current {
 			return h.First, h.FirstTime
 		}
 	}
@@ -264,7 +250,7 @@ func (u *upload) needsBase(parts []local.Part) (last local.Position, needs bool)
 		return u.gap, false
 	}
 	for i := range parts {
-		if _, ended := u.done[parts[i].Number]; !ended {
+		if _, ended := u.outcomes[parts[i].Number]; !ended {
 			return u.gap, false
 		}
 	}
@@ -353,7 +339,7 @@ func (j *Journal) removeStored(p *local.Part) {
 		return
 	}
 	for _, u := range j.stores {
-		if ended, _ := u.ended(p.Number); !ended || u.passedOver(p.Number) != nil {
+		if e, ended := u.ending(p.Number); !ended || e.err != nil {
 			return
 		}
 	}
@@ -372,8 +358,8 @@ func (j *Journal) removeStored(p *local.Part) {
 // stored reports whether a backend has a part.
 func (j *Journal) stored(number int64) bool {
 	return slices.ContainsFunc(j.stores, func(u *upload) bool {
-		_, stored := u.ended(number)
-		return stored
+		e, _ := u.ending(number)
+		return e.stored
 	})
 }
 
