@@ -58,9 +58,9 @@ func (j *Journal) Status() Status {
 	synced := j.log.Synced()
 	s.Timeline, s.Revision = synced.Timeline, synced.Revision
 	s.Bytes, _ = j.log.Size()
+	unsealed := j.log.Unsealed() // first: a part that is sealed meanwhile is in both, and not in neither
 	parts, _ := j.log.Sealed()
 	s.Waiting = int64(len(parts))
-	unsealed := j.log.Unsealed()
 	for _, u := range j.stores {
 		first, missing := u.missing(parts, s.Timeline)
 		if missing.IsZero() {
