@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"net/url"
 	"path"
+	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/storage"
@@ -24,7 +24,7 @@ func (v validator) backends(c *Cluster, at string) {
 		if b.Retention != nil {
 			v.retention(*b.Retention, here+".retention")
 		}
-		if _, err := place(b, ""); err != nil {
+		if _, _, err := place(b, ""); err != nil {
 			v.problem(here+".url", "%v", err)
 		}
 		if b.NodeLocal && !strings.HasPrefix(b.URL.Reveal(), "file:") {
@@ -36,53 +36,63 @@ func (v validator) backends(c *Cluster, at string) {
 
 // place returns a text that is the same for two places where a cluster's keys would meet: clusters in one place would
 // overwrite and forget each other's snapshots. A place below another one is safe, because a listing goes no deeper than
-// its prefix.
-func place(b Backend, prefix string) (string, error) {
+// its prefix. It also returns the directory of such a place, if it is one.
+func place(b Backend, prefix string) (where, dir string, err error) {
 	backend, err := storage.New(storage.Config{Name: b.Name, URL: b.URL.Reveal()})
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	const any = "snapshot"
 	info := backend.Info()
-	where := info.URI(prefix + any)
+	where = info.URI(prefix + any)
 	if u, err := url.Parse(where); err == nil && info.Kind == snapshot.BackendLocal {
-		return directory(path.Dir(u.Path)), nil
+		dir := path.Dir(u.Path)
+		return directory(dir), dir, nil
 	}
 	if u, err := url.Parse(b.URL.Reveal()); err == nil {
 		where += "\n" + strings.ToLower(strings.TrimRight(u.Query().Get("endpoint"), "/"))
 	}
-	return where, nil
+	return where, "", nil
 }
 
-// directory returns a text that is the same for one directory under all of its names: two mounts or links may lead to
-// it. The part of a path that does not exist yet keeps its names below the part that does.
-func directory(dir string) string {
-	var info syscall.Stat_t
-	if err := syscall.Stat(dir, &info); err != nil && dir != path.Dir(dir) {
-		return directory(path.Dir(dir)) + "/" + path.Base(dir)
-	}
-	return fmt.Sprintf("%d:%d", info.Dev, info.Ino)
-}
-
-// apart checks that no two backends, of one cluster or of several, keep snapshots in the same place.
+// apart checks that no two backends, of one cluster or of several, keep snapshots in the same place, and that none does
+// among the service's own files.
 func (v validator) apart() {
 	type user struct{ cluster, backend string }
-	users := map[string]user{}
+	users, own := map[string]user{}, v.ownDirectories()
+	v.auditApart(own)
 	for i, c := range v.Clusters {
 		for j, b := range c.Backends {
-			where, err := place(b, *c.Prefix)
+			where, dir, err := place(b, *c.Prefix)
 			if err != nil {
 				continue // it is a problem already
 			}
+			at := fmt.Sprintf("clusters[%d].backends[%d].url", i, j)
 			first, taken := users[where]
-			if !taken {
+			in := own.with(dir)
+			switch {
+			case in != "":
+				v.problem(at, "backend %q of cluster %q is in %s, %s; give it another URL or its cluster another prefix",
+					b.Name, c.Name, in, whyOwn)
+			case taken:
+				v.problem(at, "backend %q of cluster %q is the same place as backend %q of cluster %q; give one of them another "+
+					"URL or its cluster another prefix", b.Name, c.Name, first.backend, first.cluster)
+			default:
 				users[where] = user{c.Name, b.Name}
-				continue
 			}
-			v.problem(fmt.Sprintf("clusters[%d].backends[%d].url", i, j),
-				"backend %q of cluster %q is the same place as backend %q of cluster %q; give one of them another URL or its "+
-					"cluster another prefix",
-				b.Name, c.Name, first.backend, first.cluster)
 		}
+	}
+}
+
+// auditApart checks that the audit records are not among the service's own files.
+func (v validator) auditApart(own ownDirectories) {
+	if _, dir, err := place(Backend{Name: "audit", URL: v.AuditURL}, ""); err == nil && own.with(dir) != "" {
+		v.problem("audit_url", "it is in %s, %s; give another URL", own.with(dir), whyOwn)
+	}
+	if v.AuditFile == "" {
+		return
+	}
+	if file, err := filepath.Abs(v.AuditFile); err == nil && own.with(path.Dir(file)) != "" {
+		v.problem("audit_file", "it is in %s, %s; give another file", own.with(path.Dir(file)), whyOwn)
 	}
 }

@@ -3,12 +3,15 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 
+	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/disk"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // dataDir is a directory that belongs to this process alone.
@@ -60,9 +63,21 @@ func (d *dataDir) owner() string {
 	return ""
 }
 
-// emptySpool removes the files that a crash left in the spool: they have no use.
+// emptySpool removes the files that a crash left in the spool: they have no use. It removes nothing where there is a
+// store of snapshots, however it came there.
 func (d *dataDir) emptySpool() error {
-	if err := os.RemoveAll(filepath.Join(d.path, "spool")); err != nil {
+	spool := filepath.Join(d.path, config.SpoolDir)
+	err := filepath.WalkDir(spool, func(path string, _ fs.DirEntry, err error) error {
+		if filepath.Base(path) == snapshot.MarkerKey {
+			return fmt.Errorf("%s is a store of snapshots, and a start removes all that is in the spool; move it to another "+
+				"place, and change the URL of its backend", filepath.Dir(path))
+		}
+		return err
+	})
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = os.RemoveAll(spool)
+	}
+	if err != nil {
 		return fmt.Errorf("empty the spool: %w", err)
 	}
 	return nil
@@ -70,7 +85,7 @@ func (d *dataDir) emptySpool() error {
 
 // spool makes and returns the spool directory of a cluster.
 func (d *dataDir) spool(cluster string) (string, error) {
-	dir := filepath.Join(d.path, "spool", cluster)
+	dir := filepath.Join(d.path, config.SpoolDir, cluster)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("make the spool of cluster %q: %w", cluster, err)
 	}
@@ -79,7 +94,7 @@ func (d *dataDir) spool(cluster string) (string, error) {
 
 // fallback returns the directory where this replica puts snapshots that no backend of a cluster took.
 func (d *dataDir) fallback(cluster string) (string, error) {
-	dir, err := filepath.Abs(filepath.Join(d.path, "kept", cluster))
+	dir, err := filepath.Abs(filepath.Join(d.path, config.KeptDir, cluster))
 	if err == nil {
 		err = os.MkdirAll(dir, 0o700)
 	}

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/snapshotd/snapshotd/internal/config"
 )
 
 func TestDataDirectoryBelongsToOneProcess(t *testing.T) {
@@ -56,6 +58,30 @@ func TestSpoolIsEmptiedAtStart(t *testing.T) {
 	}
 	if fi, err := os.Stat(dir); err != nil || fi.Mode().Perm() != 0o700 {
 		t.Errorf("mode of the spool %v, %v", fi.Mode(), err)
+	}
+}
+
+// Whatever the configuration says: a store of snapshots in the spool is not removed, and the service does not start.
+func TestASpoolWithAStoreInItIsNotEmptied(t *testing.T) {
+	dir := t.TempDir()
+	marker := filepath.Join(dir, "spool", "backups", "snapshotd-store.json")
+	if err := os.MkdirAll(filepath.Dir(marker), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(marker, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := &config.Config{DataDir: dir, Log: config.Log{Level: "info", Format: "text"}}
+	s, err := New(Config{Config: cfg, Log: t.Output()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := filepath.Dir(marker) + " is a store of snapshots"
+	if err := s.Open(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("the service starts with %v", err)
+	}
+	if _, err := os.Stat(marker); err != nil {
+		t.Errorf("the store is gone: %v", err)
 	}
 }
 

@@ -33,7 +33,7 @@ func (s *Service) openJournal(
 	if !cfg.Journal.Enabled {
 		return nil
 	}
-	path, err := filepath.Abs(filepath.Join(s.dir.path, "journal", cfg.Name))
+	path, err := filepath.Abs(filepath.Join(s.dir.path, config.JournalDir, cfg.Name))
 	if err != nil {
 		return err
 	}

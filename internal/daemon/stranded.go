@@ -9,13 +9,14 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // tellStranded warns once of each cluster that is not configured, and of which this replica keeps snapshots that no
 // backend took: nothing delivers them.
 func (s *Service) tellStranded(ctx context.Context) {
-	kept := filepath.Join(s.dir.path, "kept")
+	kept := filepath.Join(s.dir.path, config.KeptDir)
 	all, _ := os.ReadDir(kept) // the disk is opened for each cluster that is configured, and then its error is told
 	for _, d := range all {
 		name := d.Name()
