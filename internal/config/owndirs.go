@@ -14,7 +14,7 @@ const (
 	JournalDir = "journal"
 )
 
-const whyOwn = "which the service has for itself: it removes what it does not need there, all of the spool at each start"
+const whyOwn = "which the service has for itself: it removes what it needs no more, all of the spool at each start"
 
 // ownDirectories are those directories, by the text of each.
 type ownDirectories map[string]string

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Backends below data_dir are usual. In the spool, all snapshots would be gone after the next start, and with those that
-// no backend took, a backend would be its own fallback.
+// Backends below data_dir are usual. In the spool, all snapshots would be gone after the next start; among those that no
+// backend took, a backend would be its own fallback.
 func TestNothingIsKeptAmongTheOwnFiles(t *testing.T) {
 	for name, tc := range map[string]struct {
 		cluster, prefix, url string

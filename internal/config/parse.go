@@ -63,16 +63,22 @@ func document(data []byte, file string, problems *Problems) *yaml.Node {
 	return doc.Content[0]
 }
 
-var yamlLine = regexp.MustCompile(`^line (\d+): (.*)$`)
+var (
+	yamlLine = regexp.MustCompile(`^line (\d+): (.*)$`)
+	// noAnchor is the only text of the library about syntax that has something of the file in it: a password, if it begins
+	// with '*' and has no quotes.
+	noAnchor = regexp.MustCompile(`(?s)^unknown anchor '.*' referenced$`)
+)
 
-// syntaxError returns the place and the text of a YAML syntax error.
+// syntaxError returns the place and the text of a YAML syntax error. It shows nothing of the file.
 func syntaxError(file string, err error) (where, what string) {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
 		return file + ":" + m[1], "is no YAML there or in the lines after it: " + m[2] + "; look at the indentation, which " +
 			"is of spaces"
 	}
-	return file, text
+	return file, noAnchor.ReplaceAllLiteralString(text, "has a value that begins with '*' and names no anchor; put it in "+
+		"quotes if it is no alias")
 }
 
 func decodeError(err error) string {
@@ -156,7 +162,7 @@ func (c *checker) mapping(n *yaml.Node, t reflect.Type, path string) {
 		case key.Kind != yaml.ScalarNode:
 			c.problem(key, path, "has a key that is not a word")
 		case !ok:
-			c.problem(key, at, "unknown key%s", suggest(key.Value, keysOf(t)))
+			c.problem(key, join(path, shownKey(key.Value)), "unknown key%s", suggest(key.Value, keysOf(t)))
 		case twice:
 			c.problem(key, at, "is set twice, first in line %d", first)
 		default:
@@ -281,6 +287,24 @@ func join(path, key string) string {
 		return key
 	}
 	return path + "." + key
+}
+
+var (
+	keyWord  = regexp.MustCompile(`^[A-Za-z0-9_-]*`)
+	password = regexp.MustCompile(`(?i)^password`)
+)
+
+// shownKey returns the part of an unknown key that can be shown. With no space after its colon, or with another sign in
+// its place, a key has its value in it, which may be a password.
+func shownKey(key string) string {
+	shown := keyWord.FindString(key)
+	if p := password.FindString(shown); p != "" {
+		shown = p
+	}
+	if shown != key {
+		shown += "…"
+	}
+	return shown
 }
 
 // fieldOf returns the type of a struct's field by its key in the file.
