@@ -92,11 +92,12 @@ func (a *Authority) SetAccess(access *Access) error {
 	defer a.mu.Unlock()
 	tokens := map[string]*Token{}
 	if access != nil && access.TokensFile != "" {
-		a.look(access.TokensFile)
+		seen := stateOf(access.TokensFile)
 		all, err := ReadTokens(access.TokensFile)
 		if err != nil {
-			return err
+			return err // and the next call looks at the file again: if it is gone, so are the tokens of the earlier rules
 		}
+		a.seen[access.TokensFile] = seen
 		tokens = byID(all)
 	}
 	a.verifiers = a.verifiersOf(access)
@@ -453,16 +454,22 @@ func (a *Authority) look(file string) bool {
 	if file == "" {
 		return false
 	}
-	now, err := os.Stat(file)
-	if err != nil {
-		now = nil
-	}
+	now := stateOf(file)
 	before, known := a.seen[file]
 	a.seen[file] = now
 	if !known || before == nil || now == nil {
 		return !known || (before == nil) != (now == nil)
 	}
 	return !os.SameFile(before, now) || !before.ModTime().Equal(now.ModTime()) || before.Size() != now.Size()
+}
+
+// stateOf returns a file as it is; nil when it is not there.
+func stateOf(file string) fs.FileInfo {
+	now, err := os.Stat(file)
+	if err != nil {
+		return nil
+	}
+	return now
 }
 
 // tell makes what was remembered forgotten, and wakes those that wait for a change.

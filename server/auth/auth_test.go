@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"io/fs"
 	"math/big"
 	"net/url"
 	"os"
@@ -199,6 +200,35 @@ func TestATokenIsGoodUntilItIsRevokedOrExpires(t *testing.T) {
 	}
 	if err := try(other); snapshot.ReasonOf(err) != snapshot.ReasonUnauthenticated {
 		t.Errorf("without the file: %v", err)
+	}
+}
+
+// Rules that cannot be applied, because the file of tokens is gone, do not keep its tokens good.
+func TestTokensAreGoneWithTheirFileAlsoWhenRulesAreNotApplied(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "tokens")
+	_, secret := addToken(t, file, "ci", time.Time{})
+	access := auth.Access{TokensFile: file, Rules: []auth.Rule{{Role: auth.Operator, Tokens: []string{"*"}}}}
+	a := authority(t, auth.Config{Access: &access})
+	if _, err := a.Authenticate(auth.Caller{Token: secret}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := a.SetAccess(&access); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("rules without their file: %v", err)
+		}
+		if _, err := a.Authenticate(auth.Caller{Token: secret}); snapshot.ReasonOf(err) != snapshot.ReasonUnauthenticated {
+			t.Errorf("a token without its file: %v", err)
+		}
+	}
+	_, secret = addToken(t, file, "ci", time.Time{})
+	if err := a.SetAccess(&access); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Authenticate(auth.Caller{Token: secret}); err != nil {
+		t.Errorf("when the file is back: %v", err)
 	}
 }
 
