@@ -22,8 +22,10 @@ import (
 )
 
 const (
-	// timeout bounds what a call waits for the issuer.
+	// timeout bounds what a call waits for the issuer while nothing is known, and for a key that is not known.
 	timeout = 10 * time.Second
+	// patience is what calls wait, once, for keys that are being asked for again. Then the known ones are used meanwhile.
+	patience = 2 * time.Second
 	// renewal is after how long the keys are asked for again, so that one that the issuer has taken back is not good any
 	// more.
 	renewal = 10 * time.Minute
@@ -40,9 +42,19 @@ type Issuer struct {
 	now     func() time.Time
 	failure error // why it cannot be asked at all; nil when it can
 
-	mu      sync.Mutex
+	patience time.Duration
+
+	mu      sync.Mutex // not held while the issuer is asked
 	known   *described // nil until the issuer has answered
 	renewed time.Time
+	asking  *question // nil while it is not asked
+}
+
+// question is one to the issuer, for all calls that come meanwhile.
+type question struct {
+	late  context.Context // done when nobody is to wait for it any longer
+	ended chan struct{}
+	err   error // why there is no answer, once it has ended
 }
 
 // described is what the issuer says of itself, and by which its tokens are verified.
@@ -56,7 +68,7 @@ var _ auth.Verifier = (*Issuer)(nil)
 
 // New returns an issuer. It asks nobody. With a file that cannot be read, no token is good, and the log says so.
 func New(cfg auth.Issuer, log *slog.Logger) *Issuer {
-	i := &Issuer{cfg: cfg, now: time.Now}
+	i := &Issuer{cfg: cfg, now: time.Now, patience: patience}
 	tr := http.DefaultTransport.(*http.Transport).Clone()
 	tr.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 	if cfg.CAFile != "" {
@@ -93,12 +105,12 @@ func (i *Issuer) Issues(token string) bool {
 
 // Verify implements [auth.Verifier].
 func (i *Issuer) Verify(token string) (*auth.Identity, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	known, err := i.ask(ctx)
+	known, err := i.ask(context.Background())
 	if err != nil {
 		return nil, refused("the token cannot be verified: its issuer does not answer", "try again when it is back")
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout) // for a key that is not known
+	defer cancel()
 	t, err := known.tokens.Verify(ctx, token)
 	if e, ok := errors.AsType[*oidc.TokenExpiredError](err); ok {
 		return nil, refused(fmt.Sprintf("the token expired at %s", e.Expiry.UTC().Format(time.RFC3339)), "get another one")
@@ -111,30 +123,85 @@ func (i *Issuer) Verify(token string) (*auth.Identity, error) {
 	return i.identity(t)
 }
 
-// ask returns what the issuer says of itself, and asks for it when that is due.
+// ask returns what the issuer says of itself, and asks for it when that is due. What is known is used while the issuer
+// does not answer.
 func (i *Issuer) ask(ctx context.Context) (*described, error) {
-	i.mu.Lock()
-	defer i.mu.Unlock()
 	if i.failure != nil {
 		return nil, i.failure
 	}
+	known, q := i.due() //nolint:contextcheck // the question is one of all calls
+	if q == nil {
+		return known, nil
+	}
+	err := errNoAnswer
+	select {
+	case <-q.ended:
+		err = q.err
+	case <-q.late.Done():
+	case <-ctx.Done():
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.known != nil {
+		return i.known, nil
+	}
+	return nil, err
+}
+
+// due returns what is known, and the question to the issuer when it is due; nil when it is not.
+func (i *Issuer) due() (*described, *question) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	if i.known != nil && i.now().Sub(i.renewed) < renewal {
 		return i.known, nil
 	}
-	ctx = oidc.ClientContext(ctx, i.client)
+	if i.asking == nil {
+		wait := i.patience
+		if i.known == nil {
+			wait = timeout
+		}
+		late, cancel := context.WithTimeout(context.Background(), wait)
+		i.asking = &question{late: late, ended: make(chan struct{})}
+		go i.renew(i.asking, cancel)
+	}
+	return i.known, i.asking
+}
+
+// renew asks the issuer. What was known stays until the keys are there, too.
+func (i *Issuer) renew(q *question, cancel context.CancelFunc) {
+	defer cancel()
+	defer close(q.ended)
+	fresh, err := i.describe(oidc.ClientContext(context.Background(), i.client)) // the client bounds each request
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.asking, q.err = nil, err
+	if err == nil {
+		i.known, i.renewed = fresh, i.now()
+	}
+}
+
+// unsigned has the form of a token, and no key has signed it.
+const unsigned = "eyJhbGciOiJSUzI1NiJ9.e30.AAAA"
+
+// describe returns what the issuer says of itself. Its verifiers have the keys already.
+func (i *Issuer) describe(ctx context.Context) (*described, error) {
 	p, err := oidc.NewProvider(ctx, i.cfg.URL)
 	if err != nil {
 		return nil, err
 	}
+	// All verifiers of a provider have the same keys, and the library fetches them when it needs one.
+	_, err = p.Verifier(&oidc.Config{SupportedSigningAlgs: []string{oidc.RS256}}).Verify(ctx, unsigned)
+	if err != nil && strings.Contains(err.Error(), "fetching keys") {
+		return nil, err
+	}
 	verifier := func(audience string) *oidc.IDTokenVerifier {
-		return p.VerifierContext(ctx, &oidc.Config{ClientID: audience, Now: func() time.Time { return i.now() }})
+		return p.Verifier(&oidc.Config{ClientID: audience, Now: func() time.Time { return i.now() }})
 	}
-	i.known = &described{provider: p, tokens: verifier(i.cfg.Audience)}
+	d := &described{provider: p, tokens: verifier(i.cfg.Audience)}
 	if i.cfg.Login != nil {
-		i.known.logins = verifier(i.cfg.Login.ClientID)
+		d.logins = verifier(i.cfg.Login.ClientID)
 	}
-	i.renewed = i.now()
-	return i.known, nil
+	return d, nil
 }
 
 // identity returns who a verified token is about.

@@ -32,6 +32,7 @@ type world struct {
 	mu    sync.Mutex
 	keys  *oidctest.Server
 	away  bool
+	hangs chan struct{} // it answers when this is closed; nil for at once
 	asked int
 	clock time.Time
 }
@@ -41,6 +42,11 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.asked++
+	if hangs := w.hangs; hangs != nil {
+		w.mu.Unlock()
+		<-hangs
+		w.mu.Lock()
+	}
 	if w.away {
 		http.Error(rw, "out of order", http.StatusBadGateway)
 		return
@@ -254,6 +260,48 @@ func TestKnownTokensAreGoodWhileTheIssuerIsAway(t *testing.T) {
 	w.pass(renewal + pause)
 	w.good(t, w.token(1, nil))
 	w.bad(t, "the earlier key", w.token(0, nil))
+}
+
+// An issuer that takes the question and gives no answer is away as well, however many ask.
+func TestKnownTokensAreGoodWhileTheIssuerHangs(t *testing.T) {
+	w := newWorld(t, nil)
+	w.patience = time.Millisecond
+	w.good(t, w.token(0, nil))
+	hangs := make(chan struct{})
+	answer := sync.OnceFunc(func() { close(hangs) })
+	defer answer()
+	w.set(func() { w.hangs, w.asked = hangs, 0; w.publish(1) })
+	w.pass(renewal)
+	token := w.token(0, nil)
+	var calls sync.WaitGroup
+	for range 20 {
+		calls.Go(func() {
+			if _, err := w.Verify(token); err != nil {
+				t.Errorf("a good token is refused: %v", err)
+			}
+		})
+	}
+	calls.Wait()
+	w.set(func() {
+		if w.asked > 1 {
+			t.Errorf("the issuer was asked %d times", w.asked)
+		}
+		w.hangs = nil
+	})
+	q := w.question()
+	if q == nil {
+		t.Fatal("the question has ended before it was answered")
+	}
+	answer()
+	<-q.ended
+	w.good(t, w.token(1, nil))
+	w.bad(t, "a key that was taken back", token)
+}
+
+func (w *world) question() *question {
+	w.Issuer.mu.Lock()
+	defer w.Issuer.mu.Unlock()
+	return w.asking
 }
 
 // Anyone can make tokens with keys that nobody knows. They do not make the service ask each time.

@@ -24,7 +24,7 @@ type memory struct {
 	now  func() time.Time
 	log  *slog.Logger
 
-	mu    sync.Mutex
+	mu    sync.Mutex         // not held while a question is asked
 	known map[string]*answer // by URL
 }
 
@@ -33,6 +33,7 @@ type answer struct {
 	header http.Header
 	body   []byte // nil when there was none yet
 	asked  time.Time
+	asking chan struct{} // closed at the end of the question that is under way; nil while none is
 }
 
 var errNoAnswer = errors.New("the issuer does not answer")
@@ -41,26 +42,20 @@ func newMemory(next http.RoundTripper, now func() time.Time, log *slog.Logger) *
 	return &memory{next: next, now: now, log: log, known: map[string]*answer{}}
 }
 
-// RoundTrip implements [http.RoundTripper].
+// RoundTrip implements [http.RoundTripper]. What is asked already is not asked twice: its answer is waited for.
 func (m *memory) RoundTrip(req *http.Request) (*http.Response, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock() // questions are few, and those for the same need not be asked twice
-	url := req.URL.String()
-	a := m.known[url]
-	if a == nil {
-		a = &answer{}
-		m.known[url] = a
-	}
-	if now := m.now(); now.Sub(a.asked) >= pause || now.Before(a.asked) {
-		header, body, err := m.ask(req)
-		a.asked = m.now() // those that have waited for the answer are not to ask again
-		if err == nil {
-			a.header, a.body = header, body
-		} else {
-			m.log.WarnContext(req.Context(), "issuer of tokens does not answer", "url", url, "keys_known", a.body != nil,
-				"error", err)
+	a, asking, due := m.question(req.URL.String())
+	switch {
+	case due:
+		m.renew(req, a)
+	case asking != nil:
+		select {
+		case <-asking:
+		case <-req.Context().Done():
 		}
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if a.body == nil {
 		return nil, errNoAnswer
 	}
@@ -68,6 +63,40 @@ func (m *memory) RoundTrip(req *http.Request) (*http.Response, error) {
 		Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req,
 		Header: a.header, Body: io.NopCloser(bytes.NewReader(a.body)), ContentLength: int64(len(a.body)),
 	}, nil
+}
+
+// question returns the last answer to a question, and whether it is due to be asked again, which the caller has to do
+// then. While another one does that, it returns what is closed afterwards.
+func (m *memory) question(url string) (a *answer, asking <-chan struct{}, due bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if a = m.known[url]; a == nil {
+		a = &answer{}
+		m.known[url] = a
+	}
+	now := m.now()
+	if due = a.asking == nil && (now.Sub(a.asked) >= pause || now.Before(a.asked)); due {
+		a.asking = make(chan struct{})
+	}
+	return a, a.asking, due
+}
+
+// renew asks a question that is due.
+func (m *memory) renew(req *http.Request, a *answer) {
+	header, body, err := m.ask(req)
+	m.mu.Lock()
+	a.asked = m.now() // the pause begins with the answer
+	if err == nil {
+		a.header, a.body = header, body
+	}
+	known := a.body != nil
+	close(a.asking)
+	a.asking = nil
+	m.mu.Unlock()
+	if err != nil {
+		m.log.WarnContext(req.Context(), "issuer of tokens does not answer", "url", req.URL.String(), "keys_known", known,
+			"error", err)
+	}
 }
 
 func (m *memory) ask(req *http.Request) (http.Header, []byte, error) {
