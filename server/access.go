@@ -157,6 +157,27 @@ type call struct {
 	request   any      // its message; nil until it has been read
 	response  any      // of a call that is no stream; nil until it has one
 	clusters  []string // that it is about
+
+	served []Cluster // when it was allowed; nil before
+}
+
+type callKey struct{}
+
+// allowedOf returns those of the clusters that were served when the call of ctx was allowed. About one that has come
+// since, perhaps while the record of the call was stored, nobody has decided.
+func allowedOf(ctx context.Context, clusters []Cluster) []Cluster {
+	c, ok := ctx.Value(callKey{}).(*call)
+	if !ok || len(clusters) == 0 {
+		return nil
+	}
+	if len(c.served) == len(clusters) && &c.served[0] == &clusters[0] {
+		return clusters // nothing has changed
+	}
+	decided := map[string]bool{}
+	for _, s := range c.served {
+		decided[s.Name()] = true
+	}
+	return slices.DeleteFunc(slices.Clone(clusters), func(s Cluster) bool { return !decided[s.Name()] })
 }
 
 // name returns the name of an RPC of ours, or "".
@@ -257,7 +278,8 @@ func (s *Server) allow(ctx context.Context, c *call, request any) error {
 	if c.name() == "" {
 		return s.admitOther(ctx, c) // each message of a reflection, which may go on for long
 	}
-	c.clusters = s.about(c)
+	c.served = s.fleet.all()
+	c.clusters = c.about()
 	if err := s.may(c, c.principal); err != nil {
 		return err
 	}
@@ -266,8 +288,8 @@ func (s *Server) allow(ctx context.Context, c *call, request any) error {
 
 // about returns the clusters that a request is about: the one that it names, or all that its caller may see. One that
 // the caller may not see is none, as if it did not exist.
-func (s *Server) about(c *call) []string {
-	seen := visible(c.principal, s.fleet.all())
+func (c *call) about() []string {
+	seen := visible(c.principal, c.served)
 	name := clusterOf(c.request)
 	var about []string
 	for _, cl := range seen {

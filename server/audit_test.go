@@ -299,3 +299,35 @@ func TestACallIsRefusedWhileItsRecordCannotBeStored(t *testing.T) {
 		}
 	}
 }
+
+// meanwhile is a store in which a record takes until something has happened.
+type meanwhile struct {
+	*objects
+	happens func()
+}
+
+func (m *meanwhile) Create(ctx context.Context, key string, data []byte) error {
+	m.happens()
+	return m.objects.Create(ctx, key, data)
+}
+
+// TestAClusterThatComesWhileACallIsRecordedIsNotItsCluster: nobody has decided whether its caller may.
+func TestAClusterThatComesWhileACallIsRecordedIsNotItsCluster(t *testing.T) {
+	store := &meanwhile{objects: &objects{}}
+	g := guardedWith(t, func(cfg *server.Config) { cfg.AuditStore, cfg.AuditRequired = store, true })
+	store.happens = sync.OnceFunc(func() {
+		if err := g.SetClusters(served(g.allOf("prod"), g.allOf(hiddenName), g.allOf("new"))); err != nil {
+			t.Error(err)
+		}
+	})
+	client, before := g.as(t, g.withToken(t, "everywhere")), g.asked.Load()
+	remove := func() error {
+		_, err := client.Delete(t.Context(), &snapshotdv1.DeleteRequest{Cluster: "new", Name: "a"})
+		return err
+	}
+	checkError(t, remove(), codes.NotFound, snapshot.ReasonClusterNotFound)
+	if g.asked.Load() != before {
+		t.Error("the domain was asked")
+	}
+	checkError(t, remove(), codes.PermissionDenied, snapshot.ReasonRoleMissing)
+}

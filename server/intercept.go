@@ -97,7 +97,7 @@ func (s *Server) untilStalled(
 // into a status.
 func (s *Server) intercept(ctx, stop context.Context, c *call, handle func(context.Context) error) error {
 	start := time.Now()
-	ctx, c.end = context.WithCancelCause(ctx)
+	ctx, c.end = context.WithCancelCause(context.WithValue(ctx, callKey{}, c))
 	defer c.end(nil)
 	defer context.AfterFunc(stop, func() { c.end(context.Cause(stop)) })()
 

@@ -83,7 +83,7 @@ func (s *service) List(ctx context.Context, req *snapshotdv1.ListRequest) (*snap
 
 // visible returns the clusters that the caller may see. To it, there are no others.
 func (s *service) visible(ctx context.Context) []Cluster {
-	return visible(auth.FromContext(ctx), s.fleet.all())
+	return visible(auth.FromContext(ctx), allowedOf(ctx, s.fleet.all()))
 }
 
 // visible returns the clusters that a principal may see, in their order. It is nobody that may see none.
