@@ -12,8 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server"
+	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -175,5 +178,24 @@ func TestARequestOverHTTPIsAnsweredInItsTime(t *testing.T) {
 	}
 	if d := <-left; d > 3*time.Second {
 		t.Errorf("for a caller who waits for 3 s, a cluster has %s to answer", d)
+	}
+}
+
+// defective are facts with a defect.
+type defective struct{ fakeFacts }
+
+func (defective) Configured() status.Known { panic("a defect") }
+
+// TestADefectInTheFactsOfAClusterEndsTheCallAlone: the judgement of one among many is in no goroutine of the call.
+func TestADefectInTheFactsOfAClusterEndsTheCallAlone(t *testing.T) {
+	all := threeClusters()
+	all[1].facts = defective{}
+	client := snapshotdv1.NewClusterServiceClient(run(t, server.Config{}, all...).dial(t))
+	for range 2 {
+		_, err := client.ListClusters(t.Context(), &snapshotdv1.ListClustersRequest{})
+		checkError(t, err, codes.Internal, snapshot.ReasonInternal)
+	}
+	if _, err := client.GetCluster(t.Context(), &snapshotdv1.GetClusterRequest{Cluster: all[1].name}); err == nil {
+		t.Error("GetCluster has no error")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,24 +19,35 @@ type Turns struct {
 }
 
 // Each asks n questions, in their order, and waits for all answers. In place of a question whose turn has not come
-// before ctx is done, or in time, it calls skip with the number of those that were asked and are not answered then.
+// before ctx is done, or in time, it calls skip with the number of those that were asked and are not answered then. A
+// panic of either becomes one of the caller, once all have ended: who recovers that of one question recovers these.
 func (t Turns) Each(ctx context.Context, n int, ask func(i int), skip func(i, unanswered int)) {
 	begins, cancel := context.WithTimeout(ctx, t.Begin)
 	defer cancel()
 	taken := make(chan struct{}, t.Width)
 	var unanswered atomic.Int64
+	var panicked atomic.Pointer[string]
 	var wg sync.WaitGroup
-	defer wg.Wait()
+	run := func(f func()) {
+		wg.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					panicked.Store(new(fmt.Sprintf("%v\n%s", p, debug.Stack())))
+				}
+			}()
+			f()
+		})
+	}
 	for i := range n {
 		if !take(begins, taken) {
 			n := int(unanswered.Load())
-			wg.Go(func() { skip(i, n) })
+			run(func() { skip(i, n) })
 			continue
 		}
 		give := sync.OnceFunc(func() { <-taken })
 		late := time.AfterFunc(t.Length, give)
 		unanswered.Add(1)
-		wg.Go(func() {
+		run(func() {
 			defer give()
 			defer late.Stop()
 			ask(i)
@@ -43,6 +55,10 @@ func (t Turns) Each(ctx context.Context, n int, ask func(i int), skip func(i, un
 				unanswered.Add(-1)
 			}
 		})
+	}
+	wg.Wait()
+	if p := panicked.Load(); p != nil {
+		panic(*p)
 	}
 }
 
