@@ -136,6 +136,7 @@ func (r *reloader) applyRules(ctx context.Context, cfg *config.Config) {
 	r.unapplied = nil
 	switch {
 	case reflect.DeepEqual(cfg.Access, r.rules):
+		r.denied = "" // what fails later is told again
 		return
 	case cfg.Access == nil:
 		r.log.WarnContext(ctx, "the rules of access are gone from the configuration; they stay in effect until a restart")

@@ -268,12 +268,12 @@ func (s *Service) drain(ctx context.Context) {
 	select {
 	case <-done:
 	case <-ctx.Done():
-		s.log.WarnContext(ctx, "a reconcile does not end; the service stops without waiting for it any longer")
+		s.log.WarnContext(ctx, "a reconcile does not end; calls are ended meanwhile, and the process ends after it")
 	}
 }
 
-// waitForLoops waits for all loops, after they were told to stop. No cluster comes or goes after the reloads have
-// ended.
+// waitForLoops waits for all loops, after they were told to stop, however long: what they use is closed afterwards. No
+// cluster comes or goes after the reloads have ended.
 func (s *Service) waitForLoops() {
 	s.loops.Wait()
 	for _, c := range s.clusters {

@@ -248,3 +248,24 @@ func TestTheMetricTellsOfAConfigurationThatIsNotInEffect(t *testing.T) {
 	w.look(ctx, "1")
 	w.has(`"cluster is in effect"`, 0)
 }
+
+// Rules that were taken back and come again are as wrong as before, and that is told again.
+func TestRulesThatCannotBeAppliedAreToldEachTimeTheyCome(t *testing.T) {
+	t.Parallel()
+	w := newReloading(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer func() {
+		cancel()
+		w.s.close(context.WithoutCancel(ctx))
+	}()
+	rules := fmt.Sprintf("access: {tokens_file: %q, rules: [{role: admin, tokens: [a]}]}\n", filepath.Join(t.TempDir(), "gone"))
+	clusters := fmt.Sprintf("clusters: [{name: first, etcd: {endpoints: [%q]}, backends: [{name: local, url: \"file://%s\"}]}]\n",
+		w.etcd, w.backend)
+	for times := 1; times <= 2; times++ {
+		w.write(t, rules+clusters)
+		w.look(ctx, "0")
+		w.has(`"rules of access not applied yet`, times)
+		w.write(t, clusters)
+		w.look(ctx, "1")
+	}
+}
