@@ -24,6 +24,7 @@ type SaveRequest struct {
 // SaveResult is the outcome of a save.
 type SaveResult struct {
 	Snapshot *snapshot.Snapshot
+	Repeated bool // it is what an earlier call with this request id has led to; nothing was tried now
 	// Warnings are problems beside a snapshot that is whole: the catalog that could not be written, a limit that was
 	// lifted, alarms in the database. They are for a person; none of them makes the save fail.
 	Warnings []string

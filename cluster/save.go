@@ -118,10 +118,11 @@ func replay(rec *snapshot.Record, err error) (SaveResult, error) {
 	if err != nil {
 		return SaveResult{}, err
 	}
+	res := SaveResult{Snapshot: &rec.Snapshot, Repeated: true}
 	if len(rec.Failures()) == 0 {
-		return SaveResult{Snapshot: &rec.Snapshot}, nil // it went well; the snapshot shows changes since then
+		return res, nil // it went well; the snapshot shows changes since then
 	}
-	return SaveResult{Snapshot: &rec.Snapshot}, rec.Outcome()
+	return res, rec.Outcome()
 }
 
 // save is one save under way.

@@ -278,18 +278,20 @@ func (e *entry) again(after time.Duration) {
 }
 
 // save sends the request of an attempt. Before that, it asks for the outcome of the attempt before: a backend may have
-// taken the upload fallback meanwhile.
-func (r *runner) save(ctx context.Context, e *entry) (cluster.SaveResult, error) {
+// taken the upload fallback meanwhile. An attempt that has failed before, under another leader too, is none, and the
+// next one follows at once. One that left no record is made again, and is this attempt then.
+func (r *runner) save(ctx context.Context, e *entry) (res cluster.SaveResult, err error) {
 	req := e.Save
 	req.Trigger, req.Schedule = snapshot.TriggerScheduled, e.Name
-	if e.attempt > 0 {
-		req.RequestID = requestID(e, e.attempt-1)
-		if res, err := r.Save(ctx, req); err == nil || res.Snapshot != nil && res.Snapshot.State() == snapshot.StatePartial {
+	for n := max(0, e.attempt-1); ; n++ {
+		e.attempt = max(e.attempt, n)
+		req.RequestID = requestID(e, n)
+		res, err = r.Save(ctx, req)
+		failed := err != nil && (res.Snapshot == nil || res.Snapshot.State() != snapshot.StatePartial)
+		if !failed || !res.Repeated {
 			return res, err
 		}
 	}
-	req.RequestID = requestID(e, e.attempt)
-	return r.Save(ctx, req)
 }
 
 // traced begins the trace of a run at its first attempt. All attempts at a run are one trace.

@@ -83,7 +83,7 @@ func (s *saves) save(ctx context.Context, req cluster.SaveRequest) (cluster.Save
 	s.mu.Lock()
 	if err := s.failed[req.RequestID]; err != nil {
 		s.mu.Unlock()
-		return cluster.SaveResult{Snapshot: saved(req.RequestID, snapshot.StateFailed)}, err
+		return cluster.SaveResult{Snapshot: saved(req.RequestID, snapshot.StateFailed), Repeated: true}, err
 	}
 	s.ids, s.at = append(s.ids, req.RequestID), append(s.at, time.Now())
 	n := len(s.ids)
