@@ -229,12 +229,18 @@ func TestTermWritesWhileItLasts(t *testing.T) {
 			t.Fatal(err)
 		}
 		read(term, due)
+		if err := term.Leads(t.Context()); err != nil {
+			t.Errorf("a term that lasts: %v", err)
+		}
 		old = term
 	})
 	late := func() {
 		t.Helper()
 		if err := old.PutLastDue(t.Context(), "a/b", due.Add(time.Hour)); !errors.Is(err, snapshot.ErrLocked) {
 			t.Errorf("a term that is over wrote: %v", err)
+		}
+		if err := old.Leads(t.Context()); !errors.Is(err, snapshot.ErrLocked) {
+			t.Errorf("a term that is over leads: %v", err)
 		}
 	}
 	late()

@@ -21,6 +21,19 @@ type Term struct {
 // ID returns a number that no other term has.
 func (t *Term) ID() int64 { return int64(t.lease) }
 
+// Leads returns nil while the term lasts, and an error that wraps [snapshot.ErrLocked] when it has ended, also when
+// this process does not know that yet. It only reads: an etcd that has no space for a write answers it.
+func (t *Term) Leads(ctx context.Context) error {
+	c, what := t.catalog, "read whether this replica still leads"
+	return c.do(ctx, "leads", what, func(ctx context.Context, client *clientv3.Client, _ bool) error {
+		kv, err := c.get(ctx, client, c.keys.leader())
+		if err == nil && kv.GetLease() != int64(t.lease) {
+			err = fmt.Errorf("%s: %w: another replica leads, or none", what, snapshot.ErrLocked)
+		}
+		return err
+	})
+}
+
 // LastDue returns the time for which the last run of a schedule that has ended was due; zero when none has.
 func (t *Term) LastDue(ctx context.Context, schedule string) (time.Time, error) {
 	return t.catalog.LastDue(ctx, schedule)

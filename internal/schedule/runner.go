@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -61,6 +62,7 @@ const (
 	longestSleep = 15 * time.Second // the clock may be set, and machines sleep
 	busyPause    = 5 * time.Second  // another save is running
 	stateRetry   = 5 * time.Second  // the catalog does not answer
+	patience     = time.Minute      // with a catalog that does not say who leads
 	firstBackoff = 5 * time.Second  // after a run that failed, doubled each time
 	lastBackoff  = 10 * time.Minute
 )
@@ -80,6 +82,8 @@ type entry struct {
 	at      time.Time // when that run, or the next attempt at it, begins
 	attempt int       // failed attempts at that run
 	first   bool      // it began with a run that was not missed: the first snapshot of the cluster
+
+	unwritten bool // the catalog does not have last yet
 
 	trace *span.Span // of the run under way, with all attempts at it; nil before the first one
 	err   error      // why the last attempt did not end the run
@@ -103,9 +107,14 @@ func (r *runner) step(ctx, leading context.Context) (pause time.Duration) {
 		}
 		r.entries = append(r.entries, e)
 	}
-	e := r.first(leading)
+	e, sleep := r.first(leading), longestSleep
+	for _, e := range r.entries {
+		if e.unwritten && r.remember(leading, e) != nil {
+			sleep = stateRetry
+		}
+	}
 	if wait := time.Until(e.at); wait > 0 {
-		return min(wait, longestSleep)
+		return min(wait, sleep)
 	}
 	r.attempt(ctx, leading, e)
 	return 0
@@ -122,7 +131,8 @@ func (r *runner) begin(leading context.Context, e *entry) bool {
 			if len(r.entries) == 0 && r.none(leading, e) {
 				e.last, e.first = e.Spec.before(e.last), true
 			}
-			return r.remember(leading, e)
+			_ = r.remember(leading, e)
+			return true
 		case err == nil:
 			e.last = last
 			return true
@@ -151,17 +161,36 @@ func (r *runner) none(leading context.Context, e *entry) bool {
 	return none
 }
 
-// remember writes that every run until e.last is over. It returns false when this replica does not lead any more.
-func (r *runner) remember(leading context.Context, e *entry) bool {
-	for {
-		err := r.term.PutLastDue(leading, e.Name, e.last)
+// remember writes that every run until e.last is over. No run waits for that: an etcd without space takes no write for
+// days, and is to be saved all the more. What is not written is tried again.
+func (r *runner) remember(leading context.Context, e *entry) error {
+	err := r.term.PutLastDue(leading, e.Name, e.last)
+	switch {
+	case err == nil && e.unwritten:
+		r.log.InfoContext(leading, "last run of a schedule is written", "schedule", e.Name, "last", e.last)
+	case err != nil && !e.unwritten && leading.Err() == nil:
+		r.log.WarnContext(leading, "last run of a schedule not written; trying again, and its runs go on",
+			"schedule", e.Name, "last", e.last, "error", err)
+	}
+	e.unwritten = err != nil
+	return err
+}
+
+// leads reports whether this replica leads. Its context does not tell when the process has slept past the end of its
+// term. A catalog that does not say for a while, although the lease is renewed, keeps no snapshot from being taken.
+func (r *runner) leads(leading context.Context) bool {
+	for late := time.Now().Add(patience); ; {
+		err := r.term.Leads(leading)
 		switch {
 		case err == nil:
 			return true
 		case leading.Err() != nil:
 			return false
+		case !errors.Is(err, snapshot.ErrLocked) && !time.Now().Before(late):
+			r.log.ErrorContext(leading, "catalog does not say which replica leads; schedules are run without it", "error", err)
+			return true
 		}
-		r.log.WarnContext(leading, "last run of a schedule not written; trying again", "schedule", e.Name, "error", err)
+		r.log.WarnContext(leading, "it is not known whether this replica leads; trying again", "error", err)
 		_ = backoff.Wait(leading, stateRetry)
 	}
 }
@@ -186,7 +215,7 @@ func (r *runner) advance(leading context.Context, e *entry) {
 		r.log.WarnContext(leading,
 			"last run of a schedule is in the future; the clock was set back, or another replica's is wrong",
 			"schedule", e.Name, "last", e.last, "now", now)
-		e.last, e.due = now, time.Time{}
+		e.last, e.due, e.unwritten = now, time.Time{}, true
 	}
 	due, missed := e.Spec.Latest(e.last, now)
 	if !missed {
@@ -230,7 +259,7 @@ func (r *runner) attempt(ctx, leading context.Context, e *entry) {
 	r.work.RLock()
 	defer r.work.RUnlock()
 	ctx, leading = r.traced(ctx, leading, e)
-	if !r.remember(leading, e) {
+	if !r.leads(leading) {
 		return
 	}
 	log := r.log.With("schedule", e.Name, "due", e.due)
@@ -327,8 +356,9 @@ func (r *runner) leave(ctx context.Context) {
 func (r *runner) end(leading context.Context, e *entry, res Result, err error) {
 	defer e.endTrace(res, err)
 	e.last, e.attempt = e.due, 0
-	if r.remember(leading, e) {
-		r.Ran(leading, e.Name, e.due, res)
+	noted := r.remember(leading, e)
+	if noted == nil || leading.Err() == nil && !errors.Is(noted, snapshot.ErrLocked) {
+		r.Ran(leading, e.Name, e.due, res) // otherwise the next leader asks for the outcome, and tells it
 	}
 }
 

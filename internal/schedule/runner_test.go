@@ -1,6 +1,7 @@
 package schedule_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type memory struct {
 	last  map[string]time.Time
 	terms int
 	down  error
+	full  error // of writes alone
 }
 
 type term struct {
@@ -52,6 +54,15 @@ func (m *memory) newTerm() *term {
 	return &term{memory: m, number: m.terms}
 }
 
+func (t *term) Leads(context.Context) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.number != t.terms {
+		return snapshot.ErrLocked
+	}
+	return t.down
+}
+
 func (t *term) LastDue(_ context.Context, name string) (time.Time, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -64,10 +75,11 @@ func (t *term) PutLastDue(_ context.Context, name string, due time.Time) error {
 	if t.number != t.terms {
 		return snapshot.ErrLocked
 	}
-	if t.down == nil {
+	err := cmp.Or(t.down, t.full)
+	if err == nil {
 		t.last[name] = due
 	}
-	return t.down
+	return err
 }
 
 // saves notes the requests, and answers: a request that has failed gets the same failure again, as from the service.
