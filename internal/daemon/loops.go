@@ -110,7 +110,9 @@ func (c *managed) run(ctx context.Context, before *managed) {
 		Reconcile: c.Maintain,
 		Repair:    c.Repair,
 		Runs: []schedule.Runs{
-			{Cluster: c.Name(), Schedules: c.schedules, Save: c.Save, None: c.none, Ran: c.ran, Due: c.due},
+			{
+				Cluster: c.Name(), Schedules: c.schedules, Save: c.Save, Disown: c.Disown, None: c.none, Ran: c.ran, Due: c.due,
+			},
 			{Cluster: c.Name(), Schedules: c.scrubs, Ran: c.ran, Due: c.due},
 		},
 		Wake:    c.RepairWanted(),

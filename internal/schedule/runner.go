@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -50,6 +51,10 @@ type Runs struct {
 	// once. Optional.
 	None func(ctx context.Context) (bool, error)
 
+	// Disown takes their requests from the snapshots of a schedule whose request ids it is told to: they are the outcome
+	// of no run any more. Optional.
+	Disown func(ctx context.Context, schedule string, stray func(requestID string) bool) error
+
 	// Due is told when the next run is due; the zero time when this replica does not lead any more. Optional.
 	Due func(ctx context.Context, schedule string, due time.Time)
 
@@ -63,6 +68,7 @@ const (
 	busyPause    = 5 * time.Second  // another save is running
 	stateRetry   = 5 * time.Second  // the catalog does not answer
 	patience     = time.Minute      // with a catalog that does not say who leads
+	clockStep    = time.Minute      // by which a clock may be set back without a word
 	firstBackoff = 5 * time.Second  // after a run that failed, doubled each time
 	lastBackoff  = 10 * time.Minute
 )
@@ -84,6 +90,7 @@ type entry struct {
 	first   bool      // it began with a run that was not missed: the first snapshot of the cluster
 
 	unwritten bool // the catalog does not have last yet
+	ahead     bool // a clock was ahead: snapshots may have the requests of runs that are still to come
 
 	trace *span.Span // of the run under way, with all attempts at it; nil before the first one
 	err   error      // why the last attempt did not end the run
@@ -164,7 +171,7 @@ func (r *runner) none(leading context.Context, e *entry) bool {
 // remember writes that every run until e.last is over. No run waits for that: an etcd without space takes no write for
 // days, and is to be saved all the more. What is not written is tried again.
 func (r *runner) remember(leading context.Context, e *entry) error {
-	err := r.term.PutLastDue(leading, e.Name, e.last)
+	err := r.write(leading, e)
 	switch {
 	case err == nil && e.unwritten:
 		r.log.InfoContext(leading, "last run of a schedule is written", "schedule", e.Name, "last", e.last)
@@ -174,6 +181,18 @@ func (r *runner) remember(leading context.Context, e *entry) error {
 	}
 	e.unwritten = err != nil
 	return err
+}
+
+func (r *runner) write(leading context.Context, e *entry) error {
+	if e.ahead && r.Disown != nil {
+		now := now()
+		stray := func(id string) bool { return dueOf(e.Name, id).After(now) }
+		if err := r.Disown(leading, e.Name, stray); err != nil {
+			return err
+		}
+	}
+	e.ahead = false
+	return r.term.PutLastDue(leading, e.Name, e.last)
 }
 
 // leads reports whether this replica leads. Its context does not tell when the process has slept past the end of its
@@ -215,6 +234,7 @@ func (r *runner) advance(leading context.Context, e *entry) {
 		r.log.WarnContext(leading,
 			"last run of a schedule is in the future; the clock was set back, or another replica's is wrong",
 			"schedule", e.Name, "last", e.last, "now", now)
+		e.ahead = e.ahead || e.last.Sub(now) > clockStep
 		e.last, e.due, e.unwritten = now, time.Time{}, true
 	}
 	due, missed := e.Spec.Latest(e.last, now)
@@ -362,10 +382,23 @@ func (r *runner) end(leading context.Context, e *entry, res Result, err error) {
 	}
 }
 
+// dueOf returns when the run of a schedule was due to which a request id belongs; the zero time for any other id.
+func dueOf(schedule, id string) time.Time {
+	rest, ours := strings.CutPrefix(id, requestPrefix+schedule+"/")
+	text, _, _ := strings.Cut(rest, "/")
+	unix, err := strconv.ParseInt(text, 10, 64)
+	if !ours || err != nil {
+		return time.Time{}
+	}
+	return time.Unix(unix, 0)
+}
+
+const requestPrefix = "schedule/"
+
 // requestID returns the id of an attempt at a run. Every leader sends the same one, so that a run has one snapshot. A
 // failed attempt is answered with its failure forever, so that the next attempt has another id.
 func requestID(e *entry, attempt int) string {
-	id := fmt.Sprintf("schedule/%s/%d", e.Name, e.due.Unix())
+	id := fmt.Sprintf(requestPrefix+"%s/%d", e.Name, e.due.Unix())
 	if attempt > 0 {
 		id += fmt.Sprintf("/%d", attempt+1)
 	}
