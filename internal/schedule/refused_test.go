@@ -99,3 +99,16 @@ func TestFailuresUnderAnotherLeaderDoNotDelayTheNextAttempt(t *testing.T) {
 		}
 	})
 }
+
+// A new schedule of a cluster without a snapshot takes it at once, whatever its jitter; the next run has it.
+func TestTheFirstSnapshotDoesNotWaitForTheJitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s saves
+		r := runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "@every 24h", ""), Jitter: 12 * time.Hour})
+		r.None = func(context.Context) (bool, error) { return true, nil }
+		leadFor(t, newMemory(), r, 40*time.Hour)
+		if got := s.times(); len(got) != 2 || got[0] != "00:00:00" || got[1] == "00:00:00" {
+			t.Errorf("saved at %q, want at once, and then with the jitter", got)
+		}
+	})
+}

@@ -87,7 +87,7 @@ type entry struct {
 	due     time.Time // the run to come, or under way
 	at      time.Time // when that run, or the next attempt at it, begins
 	attempt int       // failed attempts at that run
-	first   bool      // it began with a run that was not missed: the first snapshot of the cluster
+	first   bool      // the run to come was not missed: it takes the first snapshot of the cluster
 
 	unwritten bool // the catalog does not have last yet
 	ahead     bool // a clock was ahead: snapshots may have the requests of runs that are still to come
@@ -257,7 +257,10 @@ func (r *runner) advance(leading context.Context, e *entry) {
 	}
 	e.due, e.attempt = due, 0
 	r.Due(leading, e.Name, due)
-	e.at = due.Add(r.jitter(e))
+	e.at = due
+	if !e.first {
+		e.at = due.Add(r.jitter(e))
+	}
 	r.log.InfoContext(leading, "next scheduled save", "schedule", e.Name, "at", e.at)
 }
 
@@ -375,7 +378,7 @@ func (r *runner) leave(ctx context.Context) {
 // end notes that a run is over, and how.
 func (r *runner) end(leading context.Context, e *entry, res Result, err error) {
 	defer e.endTrace(res, err)
-	e.last, e.attempt = e.due, 0
+	e.last, e.attempt, e.first = e.due, 0, false
 	noted := r.remember(leading, e)
 	if noted == nil || leading.Err() == nil && !errors.Is(noted, snapshot.ErrLocked) {
 		r.Ran(leading, e.Name, e.due, res) // otherwise the next leader asks for the outcome, and tells it
