@@ -89,13 +89,17 @@ func (t *Term) Asked(ctx context.Context) (asked bool, err error) {
 	return asked, err
 }
 
-// GiveWay ends the term, so that the replica that has asked can lead. The question is answered: a replica that runs no
-// more does not ask again.
+// GiveWay ends the term, so that the replica that has asked can lead, if it can be elected. The question is answered: a
+// replica that runs no more does not ask again.
 func (t *Term) GiveWay(ctx context.Context) error {
 	c := t.catalog
 	err := c.do(ctx, "give way", "give way to another leader",
 		func(ctx context.Context, client *clientv3.Client, _ bool) error {
-			_, err := client.Delete(ctx, c.keys.successor())
+			// An etcd without space elects nobody. It refuses a write, too, but no removal.
+			_, err := client.Put(ctx, c.keys.successor(), t.name)
+			if err == nil {
+				_, err = client.Delete(ctx, c.keys.successor())
+			}
 			return err
 		})
 	if err == nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/snapshotd/snapshotd/catalog"
@@ -38,6 +39,38 @@ func TestTheOrderOfReplicasSharesTheClustersEvenly(t *testing.T) {
 			}
 		}
 	}
+}
+
+// An etcd without space elects nobody: a leader that gave way would be missed until there is space.
+func TestALeaderDoesNotGiveWayWhereNoOtherCanBeElected(t *testing.T) {
+	t.Parallel()
+	server := embedded.StartEtcd(t)
+	client := server.Client(t)
+	c := open(t, catalog.Config{Connect: connect(client)})
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	_ = c.Lead(ctx, "me", func(ctx context.Context, term *catalog.Term) {
+		defer end()
+		st, err := client.Status(ctx, server.Endpoints()[0])
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		alarm := &etcdserverpb.AlarmRequest{
+			Action: etcdserverpb.AlarmRequest_ACTIVATE, Alarm: etcdserverpb.AlarmType_NOSPACE, MemberID: st.Header.MemberId,
+		}
+		if _, err := etcdserverpb.NewMaintenanceClient(client.ActiveConnection()).Alarm(ctx, alarm); err != nil {
+			t.Error(err)
+			return
+		}
+		wantUnavailable(t, term.GiveWay(ctx), "quota")
+		if ctx.Err() != nil {
+			t.Error("the term is over")
+		}
+		if err := term.Leads(ctx); err != nil {
+			t.Errorf("whether it leads needs no space: %v", err)
+		}
+	})
 }
 
 // order returns two names, the first of which comes before the other one.
