@@ -13,7 +13,7 @@ var buffers = sync.Pool{New: func() any { return new([CopyBuffer]byte) }}
 
 // Borrow lends a buffer until it is given back.
 func Borrow() (buf []byte, giveBack func()) {
-	b := buffers.Get().(*[CopyBuffer]byte) //nolint:errcheck,forcetypeassert // nothing else is in it
+	b := buffers.Get().(*[CopyBuffer]byte) //nolint:forcetypeassert // nothing else is in it
 	return b[:], func() { buffers.Put(b) }
 }
 

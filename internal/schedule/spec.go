@@ -39,7 +39,7 @@ var parser = cron.MustNewParser(
 func ParseSpec(text, zone string) (Spec, error) {
 	key := [2]string{text, zone}
 	if s, ok := parsed.Load(key); ok {
-		return s.(Spec), nil //nolint:errcheck,forcetypeassert // nothing else is in it
+		return s.(Spec), nil //nolint:forcetypeassert // nothing else is in it
 	}
 	s, err := parseSpec(text, zone)
 	if err == nil {
