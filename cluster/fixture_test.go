@@ -356,6 +356,7 @@ type hookedBackend struct {
 	put  func(ctx context.Context, key string, r io.Reader) error // nil, or returns nil, to go on
 	get  func(key string) error
 	list func(o repository.Object) error
+	hide func(o repository.Object) bool // from the listing
 	del  func(key string) error
 	stat func(o *repository.Object)
 	gets atomic.Int64
@@ -404,6 +405,9 @@ func (b *hookedBackend) Get(ctx context.Context, key string, r repository.Range)
 func (b *hookedBackend) List(ctx context.Context, prefix string) iter.Seq2[repository.Object, error] {
 	return func(yield func(repository.Object, error) bool) {
 		for o, err := range b.Backend.List(ctx, prefix) {
+			if err == nil && b.hide != nil && b.hide(o) {
+				continue
+			}
 			if err == nil && b.list != nil {
 				if err = b.list(o); err != nil {
 					yield(repository.Object{}, err)
@@ -516,6 +520,7 @@ func forge(rec *snapshot.Record, edit func(st *snapshot.Status, b *snapshot.Book
 	edit(&st, &b)
 	next := snapshot.WithBookkeeping(snapshot.WithStatus(rec.Snapshot, st), b)
 	next.RequestID, next.File, next.Seen, next.Version = rec.RequestID, rec.File, rec.Seen, rec.Version
+	next.Generation = rec.Generation
 	return next
 }
 

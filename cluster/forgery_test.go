@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/snapshotd/snapshotd/cluster"
+	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/snapshot/retention"
 )
@@ -56,6 +57,12 @@ func forgeries() map[string]func(rec *snapshot.Record) {
 		"file":              func(rec *snapshot.Record) { rec.File = "../../etc/passwd" },
 		"generation":        func(rec *snapshot.Record) { rec.Generation += 5 },
 		"highest gen":       func(rec *snapshot.Record) { rec.Generation = 1 << 53 },
+		"location size": func(rec *snapshot.Record) {
+			*rec = *forge(rec, func(st *snapshot.Status, _ *snapshot.Bookkeeping) { st.Locations[0].Size++ })
+		},
+		"highest location size": func(rec *snapshot.Record) {
+			*rec = *forge(rec, func(st *snapshot.Status, _ *snapshot.Bookkeeping) { st.Locations[0].Size = 1 << 62 })
+		},
 		"proof": func(rec *snapshot.Record) {
 			rec.Verified(snapshot.Verification{Level: snapshot.LevelDrill, Passed: true, Time: rec.CreateTime}, false)
 		},
@@ -171,12 +178,96 @@ func TestForgedTimesPushNothingOut(t *testing.T) {
 			t.Error("no decision names the record")
 		}
 	}
+	f.kept(t, names[:3]...)
+}
+
+// kept fails the test unless both backends still have the data of these snapshots.
+func (f *fixture) kept(t *testing.T, names ...string) {
+	t.Helper()
 	for _, b := range []string{"one", "two"} {
-		for _, name := range names[:3] {
+		for _, name := range names {
 			if !strings.Contains(strings.Join(f.files(t, b), " "), name+".db.zst") {
 				t.Errorf("backend %s has lost %s", b, name)
 			}
 		}
+	}
+}
+
+// sized gives the copies of a snapshot another size in its record.
+func (f *fixture) sized(t *testing.T, name string, size func(int64) int64) {
+	t.Helper()
+	f.forged(t, name, func(_ *snapshot.Record, st *snapshot.Status, _ *snapshot.Bookkeeping) {
+		for i := range st.Locations {
+			st.Locations[i].Size = size(st.Locations[i].Size)
+		}
+	})
+}
+
+// A decision that counted the sizes and the records of the catalog removes nothing that a backend has with another size.
+func TestForgedSizesRemoveNothing(t *testing.T) {
+	for what, tc := range map[string]struct {
+		rules retention.Rules
+		forge func(t *testing.T, f *fixture, names []string)
+	}{
+		"one that is larger than the limit": {
+			retention.Rules{MaxTotalBytes: 1 << 40},
+			func(t *testing.T, f *fixture, names []string) {
+				f.sized(t, names[1], func(int64) int64 { return 1 << 46 })
+			},
+		},
+		"beside records of snapshots that do not exist": {
+			retention.Rules{KeepLast: 3},
+			func(t *testing.T, f *fixture, names []string) {
+				f.invented(t, f.records(t)[names[0]], 5)
+				for _, name := range names[1:3] {
+					f.sized(t, name, func(size int64) int64 { return size + 1 })
+				}
+			},
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := newFixture(t, func(c *cluster.Config) {
+				c.Retention = map[string]retention.Rules{"one": tc.rules, "two": tc.rules}
+			})
+			names := f.scheduled(t, 4)
+			tc.forge(t, f, names)
+			dry, err := f.Prune(t.Context(), cluster.PruneRequest{ValidateOnly: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			decisions, err := f.Prune(t.Context(), cluster.PruneRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range slices.Concat(dry, decisions) {
+				if d.Name == names[1] && (!d.Stays || snapshot.ReasonOf(d.Err) != snapshot.ReasonConflict) {
+					t.Errorf("%+v", d)
+				}
+			}
+			f.kept(t, names[:3]...)
+			f.intact(t, names[1])
+		})
+	}
+}
+
+// A listing may lack what is there. What the catalog alone knows of such a copy is not reason enough to remove it.
+func TestPruneRemovesNothingThatOnlyTheListingLacks(t *testing.T) {
+	f := newFixture(t, keeping(retention.Rules{KeepLast: 2}))
+	names := f.scheduled(t, 3)
+	f.backends["one"].hide = func(o repository.Object) bool { return strings.Contains(o.Key, names[2]) }
+	for _, dry := range []bool{true, false} {
+		decisions, err := f.Prune(t.Context(), cluster.PruneRequest{Backends: []string{"one"}, ValidateOnly: dry})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := decisions[2]; d.Name != names[2] || snapshot.ReasonOf(d.Err) != snapshot.ReasonConflict {
+			t.Errorf("dry %t: %+v", dry, d)
+		}
+	}
+	f.kept(t, names...)
+	f.backends["one"].hide = nil
+	if got := f.pruneOne(t); len(got) != 2 || len(f.files(t, "one")) != 4 {
+		t.Errorf("%q stay, and there is %q", got, f.files(t, "one"))
 	}
 }
 

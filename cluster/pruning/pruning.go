@@ -49,13 +49,14 @@ type Pruning struct {
 
 	newest       *retention.Candidate // it stays, and the others may be removed only because it is there
 	contradicted map[*retention.Candidate]error
-	obstacle     error // why no copy may be removed now; nil when they may
+	unlisted     map[*retention.Candidate]bool // they may go only when the backend confirms that they are gone
+	obstacle     error                         // why no copy may be removed now; nil when they may
 }
 
 // Run decides about copies, and removes those that no rule keeps. A copy that could not be removed is in its
 // decision; the error is that ctx has ended.
 func (p *Pruning) Run(ctx context.Context, copies []*retention.Candidate) (decisions []Decision, err error) {
-	p.contradicted = map[*retention.Candidate]error{}
+	p.contradicted, p.unlisted = map[*retention.Candidate]error{}, map[*retention.Candidate]bool{}
 	// The rules are applied twice: to all copies of the catalog, so that each has a decision, and then to those alone
 	// that the backend really has. A copy that is not there must not make another one go.
 	p.newest = p.Rules.Apply(copies, p.Now)
@@ -111,7 +112,8 @@ func Forget(others []*retention.Candidate, decided []Decision) {
 }
 
 // listed returns the copies that the backend's listing shows, undecided, and the newest in any case. A record without
-// an object must not take the place of a copy that a rule keeps: the catalog is no witness.
+// an object must not take the place of a copy that a rule keeps: the catalog is no witness. For the same reason no copy
+// goes by the decision so far, which counted such records, and sizes that no object has.
 func (p *Pruning) listed(ctx context.Context, copies []*retention.Candidate) ([]*retention.Candidate, error) {
 	// Most prunes end here. Without a copy to remove, neither listing nor manifests cost a request.
 	going := func(c *retention.Candidate) bool { return !c.Stays }
@@ -127,12 +129,23 @@ func (p *Pruning) listed(ctx context.Context, copies []*retention.Candidate) ([]
 	}
 	var shown []*retention.Candidate
 	for _, c := range copies {
-		if c == p.newest || slices.Contains(sizes[c.Name], c.Size) {
+		switch found := sizes[c.Name]; {
+		case c == p.newest || slices.Contains(found, c.Size):
 			c.Undecide()
 			shown = append(shown, c)
+		case len(found) > 0:
+			p.contradict(c, fmt.Sprintf("it has %d bytes there, and %d in its record", found[0], c.Size))
+		default:
+			p.unlisted[c] = true
 		}
 	}
 	return shown, nil
+}
+
+// contradict keeps a copy of which its backend says something else than the catalog.
+func (p *Pruning) contradict(c *retention.Candidate, why string) {
+	c.Contradict(why)
+	p.contradicted[c] = p.disagrees(c, why)
 }
 
 // confirmKept compares the facts of the copies that stay with their manifests, before others are removed because of
@@ -153,8 +166,7 @@ func (p *Pruning) confirmKept(ctx context.Context, there []*retention.Candidate)
 			}
 			why, err := p.contradiction(ctx, c)
 			if failed = err; err == nil && why != "" {
-				c.Contradict(why)
-				p.contradicted[c] = p.disagrees(c, why)
+				p.contradict(c, why)
 				return true
 			}
 			good[c] = true
@@ -280,7 +292,7 @@ func (p *Pruning) decide(ctx context.Context, c *retention.Candidate) Decision {
 	switch {
 	case err != nil:
 	case p.DryRun:
-		err = p.wouldRemove(ctx, c.Name)
+		err = p.wouldRemove(ctx, c)
 	default:
 		err = p.remove(ctx, c)
 	}
@@ -311,6 +323,9 @@ func (p *Pruning) remove(ctx context.Context, c *retention.Candidate) error {
 	if err := p.newestReady(ctx); err != nil {
 		return err
 	}
+	if err := p.confirmUnlisted(ctx, c, rec); err != nil {
+		return err
+	}
 	return p.Remove(ctx, rec, func() error { return p.newestReady(ctx) })
 }
 
@@ -332,13 +347,29 @@ func (p *Pruning) newestReady(ctx context.Context) error {
 
 // wouldRemove returns why a copy would not be removed, as far as that can be known without removing it. A dry run
 // that promised more than the run can do would be of no use.
-func (p *Pruning) wouldRemove(ctx context.Context, name string) error {
-	rec, err := p.Records.Get(ctx, name)
+func (p *Pruning) wouldRemove(ctx context.Context, c *retention.Candidate) error {
+	rec, err := p.Records.Get(ctx, c.Name)
 	if snapshot.IsNotFound(err) {
 		return nil
+	}
+	if err == nil {
+		err = p.confirmUnlisted(ctx, c, rec)
 	}
 	if err != nil {
 		return err
 	}
 	return p.Repository.Removable(ctx, rec)
+}
+
+// confirmUnlisted returns an error when a copy that the listing did not show is there. What the catalog says of it was
+// compared with nothing.
+func (p *Pruning) confirmUnlisted(ctx context.Context, c *retention.Candidate, rec *snapshot.Record) error {
+	if !p.unlisted[c] {
+		return nil
+	}
+	gone, err := p.Repository.ConfirmGone(ctx, rec, "")
+	if err == nil && !gone {
+		err = p.conflict(c.Name + " was not removed, because it is there and was not listed").Advise("prune again")
+	}
+	return err
 }
