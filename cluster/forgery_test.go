@@ -203,7 +203,8 @@ func (f *fixture) sized(t *testing.T, name string, size func(int64) int64) {
 	})
 }
 
-// A decision that counted the sizes and the records of the catalog removes nothing that a backend has with another size.
+// A decision that counted the sizes and the records of the catalog removes nothing that a backend has with another
+// size.
 func TestForgedSizesRemoveNothing(t *testing.T) {
 	for what, tc := range map[string]struct {
 		rules retention.Rules

@@ -33,7 +33,7 @@ func (x *comparison) reconcileSuperseded(
 		"it was taken over by "+heir.Name+", and is to be removed"
 	if witness := x.witness(v, heir); witness != nil && x.begin.Sub(data.ModTime) >= x.c.cfg.LeftoverAge &&
 		!x.validateOnly {
-		switch err := x.removeSuperseded(ctx, v, rec, heir, witness); {
+		switch err := removeSuperseded(ctx, v.repo, rec, heir, witness); {
 		case err != nil:
 			x.failObject(v, err)
 		default:
@@ -65,26 +65,23 @@ func (x *comparison) outOfReach(v *view, heir *snapshot.Record) bool {
 		len(x.c.node.ReadyElsewhere(heir)) == len(heir.Locations())
 }
 
-// removeSuperseded removes a copy of a save that was taken over, if the backend itself shows that the request has
+// removeSuperseded removes a copy of a save that was taken over, if the witness itself shows that the request has
 // another snapshot: both manifests name the same request, and the other is whole. That the catalog says so is not
 // enough.
-func (x *comparison) removeSuperseded(
-	ctx context.Context, v *view, rec, heir *snapshot.Record, witness *repository.Repository,
+func removeSuperseded(
+	ctx context.Context, repo *repository.Repository, rec, heir *snapshot.Record, witness *repository.Repository,
 ) error {
-	m, err := witness.ReadManifest(ctx, heir.Name)
+	shown, err := witness.Shown(ctx, heir.Name)
 	if err != nil {
 		return err
 	}
-	own, err := v.repo.ReadManifest(ctx, rec.Name)
+	own, err := repo.ReadManifest(ctx, rec.Name)
 	if err != nil {
 		return err
 	}
-	if m.Record.RequestID != rec.RequestID || own.Record.RequestID != rec.RequestID || rec.RequestID == "" {
+	if shown.RequestID != rec.RequestID || own.Record.RequestID != rec.RequestID || rec.RequestID == "" {
 		return snapshot.ReasonConflict.New("backend %q: %s is said to be superseded by %s, which is of another request",
 			witness.Name(), rec.Name, heir.Name).On(witness.Name()).Final().Advise(snapshot.ChangedRecord)
 	}
-	if err := witness.Whole(ctx, heir); err != nil {
-		return err
-	}
-	return v.repo.Remove(ctx, rec)
+	return repo.Remove(ctx, rec)
 }

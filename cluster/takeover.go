@@ -139,7 +139,35 @@ func (s *save) takenOver(ctx context.Context) error {
 	if err != nil || current.SupersededBy() == "" {
 		return nil //nolint:nilerr // without the catalog the save goes on
 	}
-	return s.lostTo(current.SupersededBy())
+	if heir := s.heir(ctx, current.SupersededBy()); heir != nil {
+		return s.lostTo(heir.Name)
+	}
+	return nil
+}
+
+// heir returns the record of the snapshot that is said to have this save's request, with its name alone when there is
+// none; nil when it cannot have the request. The catalog is no witness: anybody may have written there what it says. A
+// snapshot that is stored names its request in its manifest; one that is not, or cannot be read, may have this one.
+func (s *save) heir(ctx context.Context, name string) *snapshot.Record {
+	heir, err := s.c.cfg.Records.Get(ctx, name)
+	if err != nil {
+		heir = &snapshot.Record{Snapshot: snapshot.Snapshot{Name: name}}
+	}
+	may := s.rec.RequestID != ""
+	for _, r := range s.c.repos {
+		if l := heir.Location(r.Name()); !may || l == nil || l.State != snapshot.StateReady {
+			continue
+		}
+		if m, err := r.ReadManifest(ctx, name); err == nil {
+			may = m.Record.RequestID == s.rec.RequestID
+		}
+	}
+	if may {
+		return heir
+	}
+	s.c.log.WarnContext(ctx, "the catalog says that another snapshot has the request of this save, and it has not",
+		"snapshot", s.rec.Name, "other", name)
+	return nil
 }
 
 // lostTo is the error of a save whose request another replica has taken over. The caller may send the request again,
@@ -191,8 +219,7 @@ func (s *save) adjust(ctx context.Context, conflict error) (done bool, err error
 	default:
 		s.rec.Version = current.Version
 	}
-	if current.SupersededBy() != "" {
-		s.yield(ctx, current.SupersededBy())
+	if current.SupersededBy() != "" && s.yield(ctx, current.SupersededBy()) {
 		return false, nil
 	}
 	s.recheck(ctx, current)
@@ -226,23 +253,22 @@ func (s *save) recordAnew(ctx context.Context) error {
 			return err
 		}
 	}
-	if lost {
-		s.yield(ctx, other.Name)
+	if lost && s.yield(ctx, other.Name) {
 		return s.c.cfg.Records.Create(ctx, s.rec)
 	}
 	return s.c.cfg.Saves.Begin(ctx, s.rec, other.SupersedeBy(s.rec.Name))
 }
 
 // yield notes that the request has another snapshot, by its name, and that no caller is to be told of this one. A
-// copy is removed when the other snapshot is whole on the same backend. Until it is, this copy may become the only
-// one, and reconcile decides.
-func (s *save) yield(ctx context.Context, name string) {
+// copy is removed when the manifests on its backend prove that. Until they do, this copy may become the only one, and
+// reconcile decides. It returns false when the other snapshot cannot have the request.
+func (s *save) yield(ctx context.Context, name string) bool {
 	if s.rec.SupersededBy() != "" {
-		return
+		return true
 	}
-	heir, err := s.c.cfg.Records.Get(ctx, name)
-	if err != nil {
-		heir = &snapshot.Record{}
+	heir := s.heir(ctx, name)
+	if heir == nil {
+		return false
 	}
 	s.c.log.WarnContext(ctx, "save was taken over", "snapshot", s.rec.Name, "by", name, "state", heir.State().String())
 	ready := s.rec.ReadyOn()
@@ -251,11 +277,13 @@ func (s *save) yield(ctx context.Context, name string) {
 		if !heir.WholeOn(backend) {
 			continue
 		}
-		if err := s.c.repo(backend).Remove(ctx, s.rec); err != nil {
+		repo := s.c.repo(backend)
+		if err := removeSuperseded(ctx, repo, s.rec, heir, repo); err != nil {
 			s.c.log.WarnContext(ctx, "copy of a save that was taken over is not removed; reconcile will remove it",
 				"snapshot", s.rec.Name, "backend", backend, "error", err)
 			continue
 		}
 		s.rec.CopyRemoved(backend)
 	}
+	return true
 }

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -314,6 +315,75 @@ func TestPausedSaveIsTheSnapshotWhenItsHeirComesToNothing(t *testing.T) {
 	if name := f.oneSnapshot(t); name != first.Snapshot.Name {
 		t.Errorf("there is %s, want %s", name, first.Snapshot.Name)
 	}
+}
+
+// Nothing that is written into the record of a save makes it remove what it has stored: that another snapshot has its
+// request, the manifest of that one must say.
+func TestARunningSaveDoesNotGiveWayToASnapshotOfAnotherRequest(t *testing.T) {
+	for what, req := range map[string]cluster.SaveRequest{"a request": scheduled, "no request": {}} {
+		for _, mayBeRead := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, the manifest of the other can be read: %t", what, mayBeRead), func(t *testing.T) {
+				f := newFixture(t)
+				old := f.mustSave(t).Name
+				f.clock.pass(time.Hour)
+				f.freeze("put .json", func() {
+					for name, rec := range f.records(t) {
+						if rec.State() == snapshot.StateSaving {
+							f.forged(t, name, func(_ *snapshot.Record, _ *snapshot.Status, b *snapshot.Bookkeeping) {
+								b.SupersededBy = old
+							})
+						}
+					}
+					if !mayBeRead {
+						for _, b := range f.backends {
+							b.get = func(key string) error { return unreadable(key, old) }
+						}
+					}
+				})
+				res, err := f.Save(t.Context(), req)
+				if named := req.RequestID != "" && !mayBeRead; (err != nil) != named {
+					t.Errorf("Save: %v", err)
+				}
+				for _, b := range f.backends {
+					b.get = nil
+				}
+				f.intact(t, old)
+				f.intact(t, res.Snapshot.Name)
+			})
+		}
+	}
+}
+
+// The same holds for a record that claims the request of a save that began without the catalog.
+func TestASaveThatRanWithoutTheCatalogDoesNotGiveWayToASnapshotOfAnotherRequest(t *testing.T) {
+	f := newFixture(t)
+	old := f.mustSave(t).Name
+	f.edited(t, old, func(rec *snapshot.Record) { rec.RequestID = scheduled.RequestID })
+	f.clock.pass(time.Hour)
+	f.catalog.fail = func(op string) error {
+		if op == "request" || op == "lock" {
+			return errCatalogDown
+		}
+		return nil
+	}
+	f.freeze("put .json", func() { f.catalog.fail = nil })
+	res, err := f.Save(t.Context(), scheduled)
+	if err != nil || len(res.Warnings) > 0 {
+		t.Errorf("Save: %+v, %v", res, err)
+	}
+	f.intact(t, old)
+	f.intact(t, res.Snapshot.Name)
+	if again, err := f.Save(t.Context(), scheduled); err != nil || again.Snapshot.Name != res.Snapshot.Name {
+		t.Errorf("the same request gave %+v, %v", again.Snapshot, err)
+	}
+}
+
+// unreadable is the error of a backend that cannot read the manifest of a snapshot.
+func unreadable(key, name string) error {
+	if strings.Contains(key, name) {
+		return errBroken
+	}
+	return nil
 }
 
 // only returns the record of the scheduled save.
