@@ -272,6 +272,17 @@ func TestPruneRemovesNothingThatOnlyTheListingLacks(t *testing.T) {
 	}
 }
 
+// claimed makes the record of a snapshot that does not exist, in this state.
+func claimed(state snapshot.State, edit func(*snapshot.Status), failures ...snapshot.Failure) func(*snapshot.Record) {
+	return func(rec *snapshot.Record) {
+		*rec = *forge(rec, func(st *snapshot.Status, b *snapshot.Bookkeeping) {
+			edit(st)
+			st.State, b.Failures = state, failures
+		})
+		rec.Name += "0"
+	}
+}
+
 // The outcome of a request is that of its save. A record that claims the request of a save to come, as a schedule makes
 // them, does not keep it from being saved.
 func TestARequestIsNotAnsweredByAForgedRecord(t *testing.T) {
@@ -279,6 +290,23 @@ func TestARequestIsNotAnsweredByAForgedRecord(t *testing.T) {
 		"another snapshot": func(*snapshot.Record) {},
 		"an adopted one":   func(rec *snapshot.Record) { rec.Trigger = snapshot.TriggerAdopted },
 		"one that is gone": func(rec *snapshot.Record) { rec.Name += "0" },
+		"one that is nowhere": claimed(snapshot.StateReady, func(st *snapshot.Status) {
+			st.Locations = nil
+		}),
+		"one that is nowhere, with an error": claimed(snapshot.StateReady, func(st *snapshot.Status) {
+			st.Locations = nil
+		}, snapshot.Failure{Reason: snapshot.ReasonNoSpace, Message: "it is full"}),
+		"one on a backend that is not configured": claimed(snapshot.StateReady, func(st *snapshot.Status) {
+			st.Locations = []snapshot.Location{{Backend: "three", State: snapshot.StateReady, Size: 1}}
+		}),
+		"one on another node, where no backend is of a node": claimed(snapshot.StateReady, func(st *snapshot.Status) {
+			st.Locations = []snapshot.Location{{Backend: "three@node-2", State: snapshot.StateReady, Size: 1}}
+		}),
+		"one that has failed without an error": claimed(snapshot.StateFailed, func(st *snapshot.Status) {
+			for i := range st.Locations {
+				st.Locations[i].State, st.Locations[i].Size = snapshot.StateFailed, 0
+			}
+		}),
 	} {
 		t.Run(what, func(t *testing.T) {
 			f := newFixture(t)

@@ -62,13 +62,15 @@ func (c *Cluster) repeated(ctx context.Context, requestID string) (rec *snapshot
 
 // confirmed reports whether the outcome of a request may be told. The catalog is no witness: a forged record may name
 // the request of a scheduled run that is still to come. So the manifest of a copy has to name the request. A backend
-// that cannot be read proves nothing, and keeps no request from its outcome.
+// of the configuration that cannot be read proves nothing, and keeps no request from its outcome. Without any copy,
+// only an error may be told again: it lets nobody believe that there is a snapshot.
 func (c *Cluster) confirmed(ctx context.Context, rec *snapshot.Record) (bool, error) {
 	ready, silent := rec.ReadyOn(), false
 	for _, backend := range ready {
 		repo := c.repo(backend)
 		if repo == nil {
-			silent = true
+			_, elsewhere := c.rulesOf(backend)
+			silent = silent || elsewhere
 			continue
 		}
 		m, err := repo.ReadManifest(ctx, rec.Name)
@@ -81,7 +83,8 @@ func (c *Cluster) confirmed(ctx context.Context, rec *snapshot.Record) (bool, er
 			silent = true
 		}
 	}
-	if silent || len(ready) == 0 {
+	failed := len(ready) == 0 && rec.State() == snapshot.StateFailed && len(rec.Failures()) > 0
+	if silent || failed {
 		return true, nil
 	}
 	c.log.WarnContext(ctx, "no manifest names the request of this record; it is no outcome", "snapshot", rec.Name,
