@@ -93,6 +93,20 @@ func TestTheLastSnapshotOfAnotherEtcdStays(t *testing.T) {
 	if got, want := f.pruneOne(t), []string{own[0], own[1], last}; !slices.Equal(got, want) {
 		t.Errorf("%q stay, want %q", got, want)
 	}
+
+	// Nor does it go when somebody has written into its record that it is one of this etcd.
+	id := f.records(t)[own[0]].EtcdClusterID
+	f.edited(t, last, func(rec *snapshot.Record) { rec.EtcdClusterID = id })
+	decisions, err := f.Prune(t.Context(), cluster.PruneRequest{Backends: []string{"one"}})
+	if err != nil {
+		t.Log(err)
+	}
+	i := slices.IndexFunc(decisions, func(d cluster.Decision) bool { return d.Name == last })
+	if i < 0 || snapshot.ReasonOf(decisions[i].Err) != snapshot.ReasonConflict ||
+		!strings.Contains(decisions[i].Err.Error(), id) || !strings.Contains(decisions[i].Err.Error(), "00000000000000ff") {
+		t.Errorf("%+v", decisions)
+	}
+	f.kept(t, last)
 }
 
 // The outcome of another etcd's request must not be told to a caller of this one, though both have one name and one

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/fault"
@@ -170,20 +171,25 @@ func (r *Repository) notForeign(ctx context.Context, rec *snapshot.Record) error
 
 // agrees returns why the facts by which a copy was chosen for removal are not those of its manifest. The manifest is
 // the older witness, signed where there are keys. These are the facts that retention decides by: the pin, the trigger
-// for its classes, the time for its periods, and the revision for the newest.
+// for its classes, the time for its periods, and the revision for the newest of each etcd cluster.
 func (r *Repository) agrees(found, rec *snapshot.Record) error {
 	switch {
 	case found.Pinned:
 		return snapshot.ReasonPinned.New("backend %q: the manifest of %s says that it is pinned", r.info.Name, rec.Name).
 			On(r.info.Name).Advise("unpin it first: snapshotd update %s --unpin", rec.Name)
-	case found.Trigger != rec.Trigger || !found.CreateTime.Equal(rec.CreateTime) || found.Revision != rec.Revision:
+	case found.Trigger != rec.Trigger || !found.CreateTime.Equal(rec.CreateTime) || found.Revision != rec.Revision ||
+		found.EtcdClusterID != rec.EtcdClusterID:
 		return snapshot.ReasonConflict.
-			New("backend %q: the manifest of %s says %s, %s, revision %d, and its record %s, %s, revision %d",
-				r.info.Name, rec.Name, found.Trigger, found.CreateTime.Format(time.RFC3339), found.Revision,
-				rec.Trigger, rec.CreateTime.Format(time.RFC3339), rec.Revision).On(r.info.Name).Final().
-			Advise(snapshot.ChangedRecord)
+			New("backend %q: the manifest of %s says %s, and its record %s", r.info.Name, rec.Name, chosenBy(found),
+				chosenBy(rec)).On(r.info.Name).Final().Advise(snapshot.ChangedRecord)
 	}
 	return nil
+}
+
+// chosenBy returns the facts by which a copy is chosen for removal.
+func chosenBy(rec *snapshot.Record) string {
+	return fmt.Sprintf("%s, %s, revision %d of etcd cluster %q", rec.Trigger, rec.CreateTime.Format(time.RFC3339),
+		rec.Revision, rec.EtcdClusterID)
 }
 
 // unlocked returns an error with ReasonObjectLocked when the copy may not be removed yet. This is known before anything
