@@ -152,3 +152,11 @@ func TestACopyWhoseManifestCannotBeReadMakesNoOtherOneGo(t *testing.T) {
 		t.Errorf("once it can be read, %q are left, want %q", got, want)
 	}
 }
+
+func TestVerifyNamesALevelThatIsNone(t *testing.T) {
+	f := newFixture(t)
+	_, err := f.Verify(t.Context(), cluster.VerifyRequest{Name: f.mustSave(t).Name, Level: 9})
+	if snapshot.ReasonOf(err) != snapshot.ReasonInvalidArgument || !strings.Contains(err.Error(), "level: 9 is none of") {
+		t.Errorf("Verify: %v", err)
+	}
+}

@@ -50,7 +50,7 @@ func (c *Cluster) Verify(ctx context.Context, req VerifyRequest) (*snapshot.Reco
 func (c *Cluster) toVerify(rec *snapshot.Record, req VerifyRequest) ([]*repository.Repository, error) {
 	switch {
 	case req.Level < snapshot.LevelChecksum || req.Level > snapshot.LevelDrill:
-		return nil, snapshot.Invalid("level", "is none of CHECKSUM, STRUCTURE and DRILL")
+		return nil, snapshot.Invalid("level", "%d is none of CHECKSUM (1), STRUCTURE (2) and DRILL (3)", req.Level)
 	case rec.CheckIdle() != nil:
 		return nil, rec.CheckIdle()
 	}
