@@ -6,6 +6,7 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/snapshot"
@@ -41,6 +42,61 @@ func TestUpdateOutlivesTheCatalog(t *testing.T) {
 	if _, err := f.Delete(t.Context(), cluster.DeleteRequest{Name: names[2]}); err != nil {
 		t.Errorf("delete: %v", err)
 	}
+}
+
+// A pin that is set while a backend gets its copy must be in the manifest there as well: it would be lost with the
+// catalog, and the older manifest be taken for one that was put back.
+func TestAPinThatIsSetDuringARepairReachesTheNewCopy(t *testing.T) {
+	f := newFixture(t)
+	name := f.partialSave(t, cluster.SaveRequest{})
+	f.clock.pass(time.Hour)
+	f.backends["one"].get = func(key string) error {
+		if !strings.HasSuffix(key, ".db.zst") {
+			return nil
+		}
+		f.backends["one"].get = nil
+		_, err := f.Update(t.Context(), cluster.UpdateRequest{Name: name, Pinned: new(true)})
+		return err
+	}
+	f.mustRepair(t)
+	if f.backends["one"].get != nil {
+		t.Fatal("nothing was repaired")
+	}
+	m, err := place(f.backends["two"], f.cfg.Trust).ReadManifest(t.Context(), name)
+	if err != nil || !m.Record.Pinned {
+		t.Errorf("on two: %+v, %v", m, err)
+	}
+	req := cluster.VerifyRequest{Name: name, Backend: "two", Level: snapshot.LevelChecksum}
+	if rec, err := f.Verify(t.Context(), req); err != nil || !rec.Verification.Passed || len(rec.ReadyOn()) != 2 {
+		t.Errorf("Verify: %+v, %v", rec, err)
+	}
+}
+
+// While the source does not have the pin yet, the copy is not called READY.
+func TestARepairDoesNotEndBeforeItsSourceHasThePin(t *testing.T) {
+	f := newFixture(t)
+	name := f.partialSave(t, cluster.SaveRequest{})
+	f.clock.pass(time.Hour)
+	pin := cluster.UpdateRequest{Name: name, Pinned: new(true)}
+	f.backends["one"].put = func(context.Context, string, io.Reader) error { return errBroken }
+	f.backends["one"].get = func(key string) error {
+		if strings.HasSuffix(key, ".db.zst") {
+			f.backends["one"].get = nil
+			_, _ = f.Update(t.Context(), pin)
+		}
+		return nil
+	}
+	f.mustRepair(t)
+	if rec := f.records(t)[name]; !rec.Pinned || len(rec.ReadyOn()) != 1 {
+		t.Errorf("before: pinned %t, READY on %q", rec.Pinned, rec.ReadyOn())
+	}
+	f.backends["one"].put = nil
+	if _, err := f.Update(t.Context(), pin); err != nil {
+		t.Fatal(err)
+	}
+	f.clock.pass(time.Hour)
+	f.mustRepair(t)
+	f.twins(t, name)
 }
 
 func TestUpdateRefuses(t *testing.T) {

@@ -36,6 +36,9 @@ type Repair struct {
 	done    bool
 	wrote   bool // data was put on the target
 	damaged []error
+
+	source *repository.Repository // of the copy that is made
+	copied int64                  // the generation of the record whose manifest was copied
 }
 
 // Done reports whether the copy was made, or found to be there.
@@ -69,6 +72,7 @@ func (r *Repair) run(ctx context.Context) error {
 	for _, src := range r.sources() {
 		manifest, err := r.readSource(ctx, src)
 		if err == nil {
+			r.source, r.copied = src, r.Record.Generation
 			x := copying{rec: r.Record, from: src, to: r.Target, now: r.Now, observe: r.Observe}
 			var sourceFailed bool
 			sourceFailed, err = x.run(ctx, manifest)
@@ -169,6 +173,9 @@ func (r *Repair) record(ctx context.Context) error {
 			if err := r.Target.Whole(ctx, rec); err != nil {
 				return err
 			}
+			if err := r.renewManifest(ctx, rec); err != nil {
+				return err
+			}
 		}
 		l := r.Target.Location(rec, r.Now())
 		l.Size = rec.StoredSize
@@ -185,6 +192,25 @@ func (r *Repair) record(ctx context.Context) error {
 	r.Observe(ctx, snapshot.Event{
 		Type: snapshot.EventLocationDone, Name: rec.Name, RequestID: rec.RequestID, Backend: name, Snapshot: rec.Clone(),
 	})
+	return nil
+}
+
+// renewManifest copies the manifest once more when the record got another pin or other labels since: whoever set them
+// wrote the manifests of the copies that were READY, and this one was not.
+func (r *Repair) renewManifest(ctx context.Context, rec *snapshot.Record) error {
+	if rec.Generation <= r.copied {
+		return nil
+	}
+	doc, err := r.source.CheckManifest(ctx, rec)
+	if err != nil {
+		return snapshot.ReasonConflict.
+			New("repair %s on backend %q: its pin or its labels were changed, and backend %q does not have the change yet",
+				rec.Name, r.Target.Name(), r.source.Name()).On(r.Target.Name()).Because(err)
+	}
+	if err := r.Target.PutManifest(ctx, rec.Name, doc); err != nil {
+		return err
+	}
+	r.copied = rec.Generation
 	return nil
 }
 
