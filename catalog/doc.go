@@ -14,6 +14,7 @@
 //	schedules/<name>           when the run of a schedule was due that ended last
 //	journal/timeline           the newest timeline of the journal
 //	scrub                      how the last scrub has ended
+//	reconciled                 the newest damaged snapshots, the last proof, and the backends that were not reconciled
 //	journal/notes              the gaps of the journal, where it is behind or damaged, and the last drill of a revision
 //
 // A record and the keys that are derived from it are written in one transaction, conditional on the revision at which

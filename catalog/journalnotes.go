@@ -48,19 +48,33 @@ func (c *Catalog) JournalNotes(ctx context.Context) (notes snapshot.JournalNotes
 // AmendJournalNotes changes what was noted of the journal. The change is made again when another replica has changed it
 // meanwhile. Notes that are damaged are replaced.
 func (c *Catalog) AmendJournalNotes(ctx context.Context, change func(*snapshot.JournalNotes)) error {
-	key, what := c.keys.journal(), "note the state of the journal"
-	return c.do(ctx, "put journal notes", what, func(ctx context.Context, client *clientv3.Client, _ bool) error {
-		for range noteTries {
-			kv, err := c.get(ctx, client, key)
-			if err != nil {
-				return err
-			}
+	return c.amend(ctx, c.keys.journal(), "put journal notes", "note the state of the journal",
+		func(ctx context.Context, kv *mvccpb.KeyValue) proto.Message {
 			stored, damage := c.parseNotes(ctx, kv)
 			notes := journalNotes(stored)
 			change(&notes)
 			m := journalToProto(&notes)
 			keepOfNotes(m, stored)
 			if damage == nil && proto.Equal(m, stored) {
+				return nil
+			}
+			return m
+		})
+}
+
+// amend puts what change makes of a value, which is nil when there is none; nil changes nothing. It begins again when
+// another replica has changed the value meanwhile.
+func (c *Catalog) amend(
+	ctx context.Context, key, op, what string, change func(context.Context, *mvccpb.KeyValue) proto.Message,
+) error {
+	return c.do(ctx, op, what, func(ctx context.Context, client *clientv3.Client, _ bool) error {
+		for range noteTries {
+			kv, err := c.get(ctx, client, key)
+			if err != nil {
+				return err
+			}
+			m := change(ctx, kv)
+			if m == nil {
 				return nil
 			}
 			value, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)

@@ -23,6 +23,7 @@ func (k keys) leader() string              { return string(k) + "leader" }
 func (k keys) timeline() string            { return string(k) + "journal/timeline" }
 func (k keys) journal() string             { return string(k) + "journal/notes" }
 func (k keys) scrub() string               { return string(k) + "scrub" }
+func (k keys) reconciled() string          { return string(k) + "reconciled" }
 func (k keys) successor() string           { return string(k) + "successor" }
 func (k keys) schedule(name string) string { return string(k) + "schedules/" + url.PathEscape(name) }
 

@@ -231,9 +231,12 @@ type observations struct {
 	lines   []string
 	waiting map[string]snapshot.RepairQueue
 	damaged map[string]bool
+	newest  []string         // of these
 	results map[string]error // of the last reconcile, by backend
 	unseen  map[string]bool  // of these, the backends that failed as a whole
 	proven  time.Time        // when the newest proof was, as it was told last
+
+	provenName string // of the snapshot
 }
 
 func (o *observations) note(format string, args ...any) {
@@ -279,7 +282,7 @@ func (o *observations) Observe(_ context.Context, ev snapshot.Event) {
 		o.note("counted %v", ev.States)
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		o.damaged = ev.Damaged
+		o.damaged, o.newest = ev.Damaged, ev.Newest
 	case snapshot.EventSwept:
 		o.note("swept %s %d", ev.Backend, ev.Count)
 	case snapshot.EventRepaired:
@@ -289,7 +292,7 @@ func (o *observations) Observe(_ context.Context, ev snapshot.Event) {
 	case snapshot.EventProven:
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		o.proven = ev.ProvenTime
+		o.proven, o.provenName = ev.ProvenTime, ev.Name
 	case snapshot.EventDeleted:
 		o.note("deleted %s", ev.Backend)
 	case snapshot.EventRepairsQueued:

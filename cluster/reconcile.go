@@ -1,9 +1,11 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -94,8 +96,8 @@ type reconciliation struct {
 
 	mu      sync.Mutex // guards the following fields
 	byState map[snapshot.State]int64
-	damaged map[string]bool // by name
-	proven  snapshot.Record // the one that a drill has proven last
+	damaged map[string]time.Time // by name: when they were taken
+	proven  snapshot.Record      // the one that a drill has proven last
 	etcds   snapshot.Histories
 	busy    map[string]bool // names that a replica is saving: their files are no leftovers
 	changes int64
@@ -109,7 +111,7 @@ func newReconciliation(c *Cluster, req ReconcileRequest, views []*view) *reconci
 	cmp := newComparison(c, views, req.ValidateOnly)
 	return &reconciliation{
 		c: c, req: req, begin: cmp.begin, views: views, cmp: cmp,
-		byState: map[snapshot.State]int64{}, damaged: map[string]bool{}, busy: map[string]bool{},
+		byState: map[snapshot.State]int64{}, damaged: map[string]time.Time{}, busy: map[string]bool{},
 		etcds: snapshot.Histories{}, retired: map[string]int64{},
 	}
 }
@@ -157,11 +159,25 @@ func (r *reconciliation) run(ctx context.Context) error {
 	}
 	// A reconcile that only looked has counted changes that were not made.
 	if !r.req.ValidateOnly {
-		r.c.observe(ctx, snapshot.Event{Type: snapshot.EventCounted, States: r.byState, Damaged: r.damaged})
-		r.c.observe(ctx,
-			snapshot.Event{Type: snapshot.EventProven, Revision: r.proven.Revision, ProvenTime: r.proven.Proven()})
+		r.c.observe(ctx, r.counted())
+		r.c.observe(ctx, snapshot.Event{
+			Type: snapshot.EventProven, Name: r.proven.Name, Revision: r.proven.Revision, ProvenTime: r.proven.Proven(),
+		})
 	}
 	return nil
+}
+
+// counted returns the event of what the catalog has.
+func (r *reconciliation) counted() snapshot.Event {
+	ev := snapshot.Event{Type: snapshot.EventCounted, States: r.byState, Damaged: map[string]bool{}}
+	for name := range r.damaged {
+		ev.Damaged[name], ev.Newest = true, append(ev.Newest, name)
+	}
+	slices.SortFunc(ev.Newest, func(a, b string) int {
+		return cmp.Or(r.damaged[b].Compare(r.damaged[a]), cmp.Compare(a, b))
+	})
+	ev.Newest = ev.Newest[:min(len(ev.Newest), snapshot.MaxDamagedNoted)]
+	return ev
 }
 
 // scanned is an element of the catalog's scan.

@@ -86,6 +86,9 @@ func TestVerifyKeepsTheVerdictOverReconcile(t *testing.T) {
 	if f.mustReconcile(t); !f.seen.damaged[s.Name] || len(f.seen.damaged) != 1 {
 		t.Errorf("reconcile has counted as damaged: %v", f.seen.damaged)
 	}
+	if !slices.Equal(f.seen.newest, []string{s.Name}) || f.seen.provenName != s.Name {
+		t.Errorf("reconcile has named as damaged %q, and as proven %q", f.seen.newest, f.seen.provenName)
+	}
 	drill.said.TotalKeys++
 	if _, err := f.Verify(t.Context(), cluster.VerifyRequest{Name: s.Name, Level: snapshot.LevelDrill}); err == nil {
 		t.Error("another number of keys passed")

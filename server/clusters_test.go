@@ -36,6 +36,8 @@ type fakeFacts struct {
 	scrub    *status.Scrub
 	scrubbed snapshot.ScrubNote
 	copies   func(cluster.ReconcileRequest) []status.JournalCopies
+
+	reconciled snapshot.ReconcileNote
 }
 
 func (f fakeFacts) Configured() status.Known {
@@ -65,6 +67,12 @@ func (f fakeFacts) JournalNotes(context.Context) (snapshot.JournalNotes, error) 
 }
 
 func (f fakeFacts) Scrubbed(context.Context) (snapshot.ScrubNote, error) { return f.scrubbed, f.err }
+
+func (f fakeFacts) Reconciled(context.Context) (snapshot.ReconcileNote, error) {
+	return f.reconciled, f.err
+}
+
+func (f fakeFacts) Record(context.Context, string) (*snapshot.Record, error) { return nil, f.err }
 
 func (f fakeFacts) ReconcileJournal(_ context.Context, req cluster.ReconcileRequest) []status.JournalCopies {
 	if f.copies == nil {

@@ -15,8 +15,7 @@ const eventBuffer = 256
 // Events hands the events of saves and deletions on this replica to watchers, and knows how far the saves are that run.
 // It is an observer. The zero value is ready for use.
 type Events struct {
-	saves      status.Saves
-	reconciles status.Reconciles
+	saves status.Saves
 
 	mu   sync.Mutex
 	subs map[*subscription]struct{}
@@ -32,11 +31,6 @@ type subscription struct {
 
 // Moving returns how far the save of a cluster is; nil when this replica does not save it.
 func (e *Events) Moving(cluster string) *status.Moving { return e.saves.Of(cluster) }
-
-// Unreconciled returns on which backends the last reconcile of a cluster by this replica has failed, and why.
-func (e *Events) Unreconciled(cluster string) map[string]status.Unreconciled {
-	return e.reconciles.Failed(cluster)
-}
 
 // Subscribe returns the events from now on for which matches is true (nil: all) until ctx is done. Those of a save that
 // runs already come first: that it has started, with its snapshot as it is now and how much of etcd was read, and how
@@ -67,7 +61,6 @@ func (e *Events) Subscribe(
 // Observe hands an event to all subscribers. It never blocks.
 func (e *Events) Observe(ctx context.Context, ev snapshot.Event) {
 	if ev.Type > snapshot.EventDeleted { // of no interest to watchers
-		e.reconciles.Observe(ctx, ev)
 		return
 	}
 	e.mu.Lock()

@@ -19,10 +19,10 @@ const (
 	EventWritten                            // a write of data and manifest to a backend has ended: Kind, Duration, Err
 	EventReconciled                         // a reconcile has ended: Duration, Backends, Unseen; Err when one failed
 	EventListed                             // a listing of a backend has ended: Kind, Duration spent in the backend, Err
-	EventCounted                            // the catalog's records, after a reconcile: States, Damaged
+	EventCounted                            // the catalog's records, after a reconcile: States, Damaged, Newest
 	EventSwept                              // leftovers were removed from Backend: Count
 	EventVerified                           // a snapshot was verified: Snapshot, Verification
-	EventProven                             // the newest proven snapshot: Revision, ProvenTime; zero when there is none
+	EventProven                             // the newest proven snapshot: Name, Revision, ProvenTime; zero when there is none
 	EventRepaired                           // an attempt to copy a snapshot to Backend has ended: Err
 	EventRepairsQueued                      // the copies that wait for their repair: Queued
 )
@@ -67,6 +67,7 @@ type Event struct {
 	Count        int64
 	States       map[State]int64
 	Damaged      map[string]bool        // by name: snapshots that did not pass their last verification
+	Newest       []string               // names of those of Damaged, the newest first, at most MaxDamagedNoted
 	Queued       map[string]RepairQueue // by backend; a backend without any is left out
 	Backends     map[string]error       // by backend that was chosen: why it failed, or nil; none when it was cancelled
 	Unseen       map[string]bool        // those of Backends that failed as a whole, so that nothing there was reconciled

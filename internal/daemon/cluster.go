@@ -44,6 +44,7 @@ type managed struct {
 	wakeDelivery atomic.Pointer[func()]
 	successor    atomic.Pointer[managed] // under the same name; nil while the cluster is served, or when it was removed
 	changes      changes
+	noting       noting
 	judge        func(context.Context) // for the metric of the verdict
 
 	lead      schedule.Campaign
@@ -82,7 +83,7 @@ func (s *Service) openCluster(ctx context.Context, cfg config.Cluster) (*managed
 		log:       s.log.With("cluster", cfg.Name),
 	}
 	c.judge = c.recordVerdict
-	c.watched = snapshot.Observers{s.telemetry.Observer(), s.events, &c.changes}
+	c.watched = snapshot.Observers{s.telemetry.Observer(), s.events, &c.noting, &c.changes}
 	if err := s.buildCluster(&c.cfg, c); err != nil {
 		c.following.close(ctx, s.log)
 		c.closers.close(ctx, s.log)

@@ -31,12 +31,11 @@ type facts struct {
 	node    string
 	certs   certificates // for etcd
 	saving  func() *status.Moving
-	failed  func() map[string]status.Unreconciled // the last reconcile of this replica, by backend
-	kept    time.Duration                         // how far back the journal reaches
-	journal *journal.Journal                      // nil without one
-	keeper  *keeping.Keeper                       // nil without a journal
-	noter   *keeping.Noter                        // the same
-	prover  *proving.Prover                       // the same
+	kept    time.Duration    // how far back the journal reaches
+	journal *journal.Journal // nil without one
+	keeper  *keeping.Keeper  // nil without a journal
+	noter   *keeping.Noter   // the same
+	prover  *proving.Prover  // the same
 }
 
 var (
@@ -72,7 +71,6 @@ func (s *Service) factsOf(cfg *config.Cluster, p parts, t timetable) facts {
 		node:    s.cfg.NodeName,
 		certs:   certificates{&s.certificates, certificateFiles(cfg)},
 		saving:  func() *status.Moving { return s.events.Moving(cfg.Name) },
-		failed:  func() map[string]status.Unreconciled { return s.events.Unreconciled(cfg.Name) },
 		kept:    cfg.Journal.Window,
 		journal: p.following.journal,
 		keeper:  p.following.keeper,
@@ -148,7 +146,7 @@ func (s *space) ask(q *question) {
 // Configured implements [server.Facts].
 func (f facts) Configured() status.Known {
 	known := status.Known{
-		Node: f.node, Store: f.store, Schedules: f.times, Moving: f.saving(), Unreconciled: f.failed(), Journal: f.followed(),
+		Node: f.node, Store: f.store, Schedules: f.times, Moving: f.saving(), Journal: f.followed(),
 		Certificates: f.certs.all(), Scrub: f.scrub,
 	}
 	for _, p := range f.places {
@@ -180,6 +178,20 @@ func (f facts) Saving(ctx context.Context) (*status.Moving, error) {
 // Scrubbed implements [server.Facts].
 func (f facts) Scrubbed(ctx context.Context) (snapshot.ScrubNote, error) {
 	return f.catalog.Scrubbed(ctx, scrubName)
+}
+
+// Reconciled implements [server.Facts].
+func (f facts) Reconciled(ctx context.Context) (snapshot.ReconcileNote, error) {
+	return f.catalog.Reconciled(ctx)
+}
+
+// Record implements [server.Facts].
+func (f facts) Record(ctx context.Context, name string) (*snapshot.Record, error) {
+	rec, err := f.catalog.Get(ctx, name)
+	if snapshot.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // it is gone, which is no fault
+	}
+	return rec, err
 }
 
 // JournalNotes implements [server.Facts].

@@ -153,7 +153,7 @@ func (c *managed) due(ctx context.Context, name string, due time.Time) {
 // refresh reads from the catalog, at start and on the interval, how the last saves and runs have ended: another replica
 // may have made them, or this one before a restart. It returns the pause until the next time.
 func (c *managed) refresh(ctx context.Context) time.Duration {
-	err := errors.Join(c.refreshSaves(ctx), c.refreshRuns(ctx))
+	err := errors.Join(c.refreshSaves(ctx), c.refreshRuns(ctx), c.noting.write(ctx, c.catalog.AmendReconciled))
 	if err != nil && ctx.Err() == nil {
 		c.log.WarnContext(ctx, "read the catalog", "retry_after", refreshRetry, "error", err)
 		return min(c.interval(), refreshRetry)

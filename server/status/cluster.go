@@ -19,6 +19,7 @@ type Known struct {
 
 	Records []*snapshot.Record   // the newest, newest first
 	All     bool                 // there are no others
+	Older   []*snapshot.Record   // of the others, the one proven last, and the newest damaged one, as far as they are known
 	Bad     []error              // records of the same time that cannot be read
 	Ran     map[string]time.Time // by schedule: when the last run that has stored something was due; nil when not known
 	Tally   *Tally               // of all records; nil when it is not known
@@ -28,9 +29,9 @@ type Known struct {
 	FactErr error                // what else could not be read in the catalog, the first of it, and why
 	Err     error                // why the catalog cannot be read; then only the configuration is known
 
-	NotAsked     bool                    // the catalog was not even asked, and Err says why
-	Unreconciled map[string]Unreconciled // by backend: why the last reconcile of this replica has failed
-	Certificates []Certificate           // the client certificates for etcd
+	NotAsked     bool                                 // the catalog was not even asked, and Err says why
+	Failed       map[string]snapshot.ReconcileFailure // by backend: why the last reconcile has failed there
+	Certificates []Certificate                        // the client certificates for etcd
 }
 
 // Store is how snapshots are stored on the backends.

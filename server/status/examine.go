@@ -20,6 +20,10 @@ type Replicas interface {
 	Leader(ctx context.Context) (string, error)
 	// Scrubbed returns how the last scrub has ended; without a time when that is not known.
 	Scrubbed(ctx context.Context) (snapshot.ScrubNote, error)
+	// Reconciled returns what the replicas have noted of the whole catalog and of the backends.
+	Reconciled(ctx context.Context) (snapshot.ReconcileNote, error)
+	// Record returns one of the snapshots that were noted; nil when there is none any more.
+	Record(ctx context.Context, name string) (*snapshot.Record, error)
 	// JournalNotes returns what the leader has noted of the journal.
 	JournalNotes(ctx context.Context) (snapshot.JournalNotes, error)
 	// Saving returns how far the save under way is, as its replica has told last; nil when none has told anything.
@@ -42,6 +46,7 @@ func (k *Known) Examine(
 	}
 	k.examineSchedules(ctx, replicas)
 	k.examineScrub(ctx, replicas)
+	k.examineNote(ctx, replicas)
 	k.examineSaving(ctx, replicas)
 	if k.Journal != nil {
 		k.Journal.Notes, k.Journal.NotesErr = replicas.JournalNotes(ctx)
@@ -84,6 +89,42 @@ func (k *Known) examineScrub(ctx context.Context, replicas Replicas) {
 		scrub.Last = note
 	}
 	k.Scrub = &scrub
+}
+
+// examineNote finds what the last reconcile has found. Of the snapshots that it names, those that are not among the
+// newest are read: they may have changed since.
+func (k *Known) examineNote(ctx context.Context, replicas Replicas) {
+	const what = "what the last reconcile has found"
+	note, err := replicas.Reconciled(ctx)
+	if err != nil {
+		k.missing(err, what)
+		return
+	}
+	k.Failed = note.Failed
+	if k.All {
+		return
+	}
+	read := func(name string) *snapshot.Record {
+		if slices.ContainsFunc(k.Records, func(rec *snapshot.Record) bool { return rec.Name == name }) {
+			return nil
+		}
+		rec, err := replicas.Record(ctx, name)
+		if err != nil {
+			k.missing(err, what)
+		}
+		return rec
+	}
+	if note.Proven != "" {
+		if rec := read(note.Proven); rec != nil {
+			k.Older = append(k.Older, rec)
+		}
+	}
+	for _, name := range note.Damaged {
+		if rec := read(name); rec != nil && failedVerification(rec) {
+			k.Older = append(k.Older, rec)
+			return
+		}
+	}
 }
 
 // examineSaving finds how far the save of another replica is. That of this one is known here, and better.

@@ -28,7 +28,15 @@ func (v *verdict) facts() {
 		}
 		v.countProof(rec)
 	}
+	for _, rec := range v.known.Older {
+		if wholeCopy(rec) != nil {
+			v.countProof(rec)
+		}
+	}
 }
+
+// seen are all records that were read.
+func (k *Known) seen() []*snapshot.Record { return slices.Concat(k.Records, k.Older) }
 
 // countProof takes the newest proof. One that a clock was ahead for would hide that there is none for as long.
 func (v *verdict) countProof(rec *snapshot.Record) {

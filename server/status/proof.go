@@ -69,7 +69,7 @@ func (v *verdict) drilling() (do []string, sealed bool) {
 // verifiedSince reports whether a snapshot has passed a verification after a time; at any time when that is zero. One
 // that was dated by a clock which was ahead is not known to be after any.
 func (v *verdict) verifiedSince(at time.Time) bool {
-	return slices.ContainsFunc(v.records, func(rec *snapshot.Record) bool {
+	return slices.ContainsFunc(v.known.seen(), func(rec *snapshot.Record) bool {
 		passed := rec.Verification
 		return passed != nil && passed.Passed && (at.IsZero() || passed.Time.After(at) && !snapshot.Ahead(passed.Time, v.now))
 	})
@@ -104,7 +104,7 @@ func (v *verdict) scrub() {
 // mendedSince reports whether what a scrub verifies has passed since one that failed. Where it drills, that is a drill
 // if the service can decrypt.
 func (v *verdict) mendedSince(at time.Time) bool {
-	if slices.ContainsFunc(v.records, failedVerification) {
+	if slices.ContainsFunc(v.known.seen(), failedVerification) {
 		return false
 	}
 	if _, sealed := v.drilling(); v.known.Scrub.Drill && !sealed {

@@ -1,7 +1,7 @@
 package status_test
 
 import (
-	"errors"
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -13,19 +13,15 @@ import (
 
 // One object that cannot be read keeps nothing else there from being reconciled, and the words do not say so.
 func TestABackendOfWhichSomeObjectsCannotBeReconciledIsNotCalledUnchecked(t *testing.T) {
-	me, good := "node-1", saved("a", time.Minute, proven)
+	good := saved("a", time.Minute, proven)
 	for whole, want := range map[bool]string{
 		true:  "The last reconcile failed on s3, so that nothing there is checked, repaired or pruned: access denied",
 		false: "The last reconcile failed on s3 for some objects; all others there are checked, repaired and pruned: access denied",
 	} {
-		var seen status.Reconciles
-		seen.Observe(t.Context(), snapshot.Event{
-			Type: snapshot.EventReconciled, Cluster: "prod", Backends: map[string]error{"s3": errors.New("access denied")},
-			Unseen: map[string]bool{"s3": whole},
-		})
 		got := status.Judge(status.Known{
 			Name: "prod", Node: "node-1", Places: []status.Place{{Name: "local", Free: -1}, {Name: "s3", Free: -1}},
-			Records: []*snapshot.Record{good}, All: true, Now: now, Leader: &me, Unreconciled: seen.Failed("prod"),
+			Records: []*snapshot.Record{good}, All: true, Now: now,
+			Failed: map[string]snapshot.ReconcileFailure{"s3": {Error: "access denied", Whole: whole}},
 		}).Findings
 		if len(got) != 1 || got[0].Text != want {
 			t.Errorf("%+v, want %q", got, want)
@@ -33,17 +29,16 @@ func TestABackendOfWhichSomeObjectsCannotBeReconciledIsNotCalledUnchecked(t *tes
 	}
 }
 
-// Between two saves, a backend that has gone is seen by the reconciles of the leader alone.
+// Between two saves, a backend that has gone is seen by reconciles alone, and all replicas tell it, whoever leads.
 func TestABackendThatCannotBeReconciledNeedsAttention(t *testing.T) {
-	var seen status.Reconciles
-	reconciled := func(backends map[string]error) {
-		seen.Observe(t.Context(), snapshot.Event{Type: snapshot.EventReconciled, Cluster: "prod", Backends: backends})
-	}
-	judged := func(leader *string, records ...*snapshot.Record) []status.Finding {
-		return status.Judge(status.Known{
-			Name: "prod", Node: "node-1", Places: []status.Place{{Name: "local", Free: -1}, {Name: "s3", Free: -1}}, Records: records,
-			All: true, Now: now, Leader: leader, Unreconciled: seen.Failed("prod"),
-		}).Findings
+	judged := func(note snapshot.ReconcileNote, records ...*snapshot.Record) []status.Finding {
+		k := status.Known{
+			Name: "prod", Node: "node-2", Places: []status.Place{{Name: "local", Free: -1}, {Name: "s3", Free: -1}}, Now: now,
+		}
+		k.Err = k.Examine(t.Context(), func(context.Context, snapshot.Query) (snapshot.Page, error) {
+			return snapshot.Page{Records: records}, nil
+		}, told{note: note})
+		return status.Judge(k).Findings
 	}
 	found := func(all []status.Finding) bool {
 		return slices.ContainsFunc(all, func(f status.Finding) bool {
@@ -51,33 +46,17 @@ func TestABackendThatCannotBeReconciledNeedsAttention(t *testing.T) {
 				strings.Contains(f.Text, "The last reconcile failed on s3") && strings.Contains(f.Text, "connection refused")
 		})
 	}
-	me, other := "node-1", "node-2"
 	good := saved("a", time.Minute, proven)
-	if got := judged(&me, good); len(got) != 0 {
+	if got := judged(snapshot.ReconcileNote{}, good); len(got) != 0 {
 		t.Errorf("before any reconcile: %+v", got)
 	}
-	reconciled(map[string]error{"local": nil, "s3": errors.New("connection refused")})
-	if got := judged(&me, good); len(got) != 1 || !found(got) {
+	failed := snapshot.ReconcileNote{Failed: map[string]snapshot.ReconcileFailure{
+		"s3": {Error: "connection refused"}, "gone": {Error: "of an earlier configuration"},
+	}}
+	if got := judged(failed, good); len(got) != 1 || !found(got) {
 		t.Errorf("after one that failed on s3: %+v", got)
 	}
-	if got := judged(&me, saved("b", 0, notOnS3, proven)); found(got) {
+	if got := judged(failed, saved("b", 0, notOnS3, proven)); found(got) {
 		t.Errorf("the last save has failed on s3, and says so: %+v", got)
-	}
-	for name, leader := range map[string]*string{"another replica leads": &other, "it is not known which one leads": nil} {
-		if got := judged(leader, good); found(got) {
-			t.Errorf("%s: %+v", name, got)
-		}
-	}
-	reconciled(map[string]error{"local": nil})
-	if got := judged(&me, good); !found(got) {
-		t.Errorf("after a reconcile of local alone: %+v", got)
-	}
-	reconciled(nil) // it was cancelled
-	if got := judged(&me, good); !found(got) {
-		t.Errorf("after one that was cancelled: %+v", got)
-	}
-	reconciled(map[string]error{"s3": nil})
-	if got := judged(&me, good); len(got) != 0 {
-		t.Errorf("after one that succeeded: %+v", got)
 	}
 }

@@ -53,7 +53,7 @@ func (v *verdict) missing() {
 
 // failedVerification finds the newest snapshot that did not pass its verification; the list shows the others.
 func (v *verdict) failedVerification() {
-	for _, rec := range v.records {
+	for _, rec := range v.known.seen() {
 		if failedVerification(rec) && (rec != v.newest || !disproved(rec)) {
 			v.find(Attention, []string{"verify", rec.Name},
 				"%s did not pass its last verification, and none since was: %s. Verify it again when its copies were repaired; "+

@@ -574,6 +574,126 @@ func (x *JournalPoint) GetDamaged() int64 {
 	return 0
 }
 
+// Reconciled is what only a look at the whole catalog and at all backends tells, as the replicas have found it, so that
+// each can tell it.
+type Reconciled struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names of the newest snapshots that did not pass their last verification, the newest first.
+	Damaged []string `protobuf:"bytes,1,rep,name=damaged,proto3" json:"damaged,omitempty"`
+	// Name of the snapshot that a drill has proven last; empty when there is none.
+	Proven string `protobuf:"bytes,2,opt,name=proven,proto3" json:"proven,omitempty"`
+	// The backends on which the last reconcile has failed, by name.
+	Failed        map[string]*ReconcileFailure `protobuf:"bytes,3,rep,name=failed,proto3" json:"failed,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Reconciled) Reset() {
+	*x = Reconciled{}
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Reconciled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Reconciled) ProtoMessage() {}
+
+func (x *Reconciled) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Reconciled.ProtoReflect.Descriptor instead.
+func (*Reconciled) Descriptor() ([]byte, []int) {
+	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Reconciled) GetDamaged() []string {
+	if x != nil {
+		return x.Damaged
+	}
+	return nil
+}
+
+func (x *Reconciled) GetProven() string {
+	if x != nil {
+		return x.Proven
+	}
+	return ""
+}
+
+func (x *Reconciled) GetFailed() map[string]*ReconcileFailure {
+	if x != nil {
+		return x.Failed
+	}
+	return nil
+}
+
+// ReconcileFailure is why the last reconcile of a backend has failed.
+type ReconcileFailure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The error, for a person.
+	Error string `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
+	// Nothing there was reconciled; otherwise all was but some objects.
+	Whole         bool `protobuf:"varint,2,opt,name=whole,proto3" json:"whole,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReconcileFailure) Reset() {
+	*x = ReconcileFailure{}
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReconcileFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReconcileFailure) ProtoMessage() {}
+
+func (x *ReconcileFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReconcileFailure.ProtoReflect.Descriptor instead.
+func (*ReconcileFailure) Descriptor() ([]byte, []int) {
+	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ReconcileFailure) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *ReconcileFailure) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
 // Scrub is how the last scrub of a cluster has ended.
 type Scrub struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -587,7 +707,7 @@ type Scrub struct {
 
 func (x *Scrub) Reset() {
 	*x = Scrub{}
-	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[7]
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -599,7 +719,7 @@ func (x *Scrub) String() string {
 func (*Scrub) ProtoMessage() {}
 
 func (x *Scrub) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[7]
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -612,7 +732,7 @@ func (x *Scrub) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Scrub.ProtoReflect.Descriptor instead.
 func (*Scrub) Descriptor() ([]byte, []int) {
-	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{7}
+	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Scrub) GetTime() *timestamppb.Timestamp {
@@ -654,7 +774,7 @@ type JournalBreak struct {
 
 func (x *JournalBreak) Reset() {
 	*x = JournalBreak{}
-	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[8]
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -666,7 +786,7 @@ func (x *JournalBreak) String() string {
 func (*JournalBreak) ProtoMessage() {}
 
 func (x *JournalBreak) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[8]
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -679,7 +799,7 @@ func (x *JournalBreak) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JournalBreak.ProtoReflect.Descriptor instead.
 func (*JournalBreak) Descriptor() ([]byte, []int) {
-	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{8}
+	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *JournalBreak) GetTimeline() string {
@@ -755,7 +875,7 @@ type JournalDrill struct {
 
 func (x *JournalDrill) Reset() {
 	*x = JournalDrill{}
-	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[9]
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -767,7 +887,7 @@ func (x *JournalDrill) String() string {
 func (*JournalDrill) ProtoMessage() {}
 
 func (x *JournalDrill) ProtoReflect() protoreflect.Message {
-	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[9]
+	mi := &file_snapshotd_catalog_v1_record_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -780,7 +900,7 @@ func (x *JournalDrill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JournalDrill.ProtoReflect.Descriptor instead.
 func (*JournalDrill) Descriptor() ([]byte, []int) {
-	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{9}
+	return file_snapshotd_catalog_v1_record_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *JournalDrill) GetRevision() int64 {
@@ -862,7 +982,18 @@ const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12?\n" +
 	"\rcomplete_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fcompleteTime\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x18\n" +
-	"\adamaged\x18\x04 \x01(\x03R\adamaged\"M\n" +
+	"\adamaged\x18\x04 \x01(\x03R\adamaged\"\xe7\x01\n" +
+	"\n" +
+	"Reconciled\x12\x18\n" +
+	"\adamaged\x18\x01 \x03(\tR\adamaged\x12\x16\n" +
+	"\x06proven\x18\x02 \x01(\tR\x06proven\x12D\n" +
+	"\x06failed\x18\x03 \x03(\v2,.snapshotd.catalog.v1.Reconciled.FailedEntryR\x06failed\x1aa\n" +
+	"\vFailedEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12<\n" +
+	"\x05value\x18\x02 \x01(\v2&.snapshotd.catalog.v1.ReconcileFailureR\x05value:\x028\x01\">\n" +
+	"\x10ReconcileFailure\x12\x14\n" +
+	"\x05error\x18\x01 \x01(\tR\x05error\x12\x14\n" +
+	"\x05whole\x18\x02 \x01(\bR\x05whole\"M\n" +
 	"\x05Scrub\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\"\xc9\x02\n" +
@@ -895,7 +1026,7 @@ func file_snapshotd_catalog_v1_record_proto_rawDescGZIP() []byte {
 	return file_snapshotd_catalog_v1_record_proto_rawDescData
 }
 
-var file_snapshotd_catalog_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_snapshotd_catalog_v1_record_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_snapshotd_catalog_v1_record_proto_goTypes = []any{
 	(*Record)(nil),                // 0: snapshotd.catalog.v1.Record
 	(*Repair)(nil),                // 1: snapshotd.catalog.v1.Repair
@@ -904,36 +1035,41 @@ var file_snapshotd_catalog_v1_record_proto_goTypes = []any{
 	(*Journal)(nil),               // 4: snapshotd.catalog.v1.Journal
 	(*JournalTrouble)(nil),        // 5: snapshotd.catalog.v1.JournalTrouble
 	(*JournalPoint)(nil),          // 6: snapshotd.catalog.v1.JournalPoint
-	(*Scrub)(nil),                 // 7: snapshotd.catalog.v1.Scrub
-	(*JournalBreak)(nil),          // 8: snapshotd.catalog.v1.JournalBreak
-	(*JournalDrill)(nil),          // 9: snapshotd.catalog.v1.JournalDrill
-	nil,                           // 10: snapshotd.catalog.v1.Record.SeenEntry
-	(*v1.Snapshot)(nil),           // 11: snapshotd.v1.Snapshot
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
-	(*v1.Verification)(nil),       // 13: snapshotd.v1.Verification
+	(*Reconciled)(nil),            // 7: snapshotd.catalog.v1.Reconciled
+	(*ReconcileFailure)(nil),      // 8: snapshotd.catalog.v1.ReconcileFailure
+	(*Scrub)(nil),                 // 9: snapshotd.catalog.v1.Scrub
+	(*JournalBreak)(nil),          // 10: snapshotd.catalog.v1.JournalBreak
+	(*JournalDrill)(nil),          // 11: snapshotd.catalog.v1.JournalDrill
+	nil,                           // 12: snapshotd.catalog.v1.Record.SeenEntry
+	nil,                           // 13: snapshotd.catalog.v1.Reconciled.FailedEntry
+	(*v1.Snapshot)(nil),           // 14: snapshotd.v1.Snapshot
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(*v1.Verification)(nil),       // 16: snapshotd.v1.Verification
 }
 var file_snapshotd_catalog_v1_record_proto_depIdxs = []int32{
-	11, // 0: snapshotd.catalog.v1.Record.snapshot:type_name -> snapshotd.v1.Snapshot
+	14, // 0: snapshotd.catalog.v1.Record.snapshot:type_name -> snapshotd.v1.Snapshot
 	2,  // 1: snapshotd.catalog.v1.Record.failures:type_name -> snapshotd.catalog.v1.Failure
-	10, // 2: snapshotd.catalog.v1.Record.seen:type_name -> snapshotd.catalog.v1.Record.SeenEntry
+	12, // 2: snapshotd.catalog.v1.Record.seen:type_name -> snapshotd.catalog.v1.Record.SeenEntry
 	1,  // 3: snapshotd.catalog.v1.Record.repairs:type_name -> snapshotd.catalog.v1.Repair
-	12, // 4: snapshotd.catalog.v1.Record.proven_time:type_name -> google.protobuf.Timestamp
-	12, // 5: snapshotd.catalog.v1.Repair.next_time:type_name -> google.protobuf.Timestamp
-	8,  // 6: snapshotd.catalog.v1.Journal.breaks:type_name -> snapshotd.catalog.v1.JournalBreak
-	9,  // 7: snapshotd.catalog.v1.Journal.drill:type_name -> snapshotd.catalog.v1.JournalDrill
+	15, // 4: snapshotd.catalog.v1.Record.proven_time:type_name -> google.protobuf.Timestamp
+	15, // 5: snapshotd.catalog.v1.Repair.next_time:type_name -> google.protobuf.Timestamp
+	10, // 6: snapshotd.catalog.v1.Journal.breaks:type_name -> snapshotd.catalog.v1.JournalBreak
+	11, // 7: snapshotd.catalog.v1.Journal.drill:type_name -> snapshotd.catalog.v1.JournalDrill
 	5,  // 8: snapshotd.catalog.v1.Journal.trouble:type_name -> snapshotd.catalog.v1.JournalTrouble
 	6,  // 9: snapshotd.catalog.v1.JournalTrouble.points:type_name -> snapshotd.catalog.v1.JournalPoint
-	12, // 10: snapshotd.catalog.v1.JournalPoint.complete_time:type_name -> google.protobuf.Timestamp
-	12, // 11: snapshotd.catalog.v1.Scrub.time:type_name -> google.protobuf.Timestamp
-	12, // 12: snapshotd.catalog.v1.JournalBreak.after_time:type_name -> google.protobuf.Timestamp
-	12, // 13: snapshotd.catalog.v1.JournalBreak.before_time:type_name -> google.protobuf.Timestamp
-	13, // 14: snapshotd.catalog.v1.JournalDrill.verdict:type_name -> snapshotd.v1.Verification
-	12, // 15: snapshotd.catalog.v1.Record.SeenEntry.value:type_name -> google.protobuf.Timestamp
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	15, // 10: snapshotd.catalog.v1.JournalPoint.complete_time:type_name -> google.protobuf.Timestamp
+	13, // 11: snapshotd.catalog.v1.Reconciled.failed:type_name -> snapshotd.catalog.v1.Reconciled.FailedEntry
+	15, // 12: snapshotd.catalog.v1.Scrub.time:type_name -> google.protobuf.Timestamp
+	15, // 13: snapshotd.catalog.v1.JournalBreak.after_time:type_name -> google.protobuf.Timestamp
+	15, // 14: snapshotd.catalog.v1.JournalBreak.before_time:type_name -> google.protobuf.Timestamp
+	16, // 15: snapshotd.catalog.v1.JournalDrill.verdict:type_name -> snapshotd.v1.Verification
+	15, // 16: snapshotd.catalog.v1.Record.SeenEntry.value:type_name -> google.protobuf.Timestamp
+	8,  // 17: snapshotd.catalog.v1.Reconciled.FailedEntry.value:type_name -> snapshotd.catalog.v1.ReconcileFailure
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_catalog_v1_record_proto_init() }
@@ -947,7 +1083,7 @@ func file_snapshotd_catalog_v1_record_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_snapshotd_catalog_v1_record_proto_rawDesc), len(file_snapshotd_catalog_v1_record_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,64 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/snapshotd/snapshotd/catalog"
+	"github.com/snapshotd/snapshotd/internal/testenv/embedded"
+	"github.com/snapshotd/snapshotd/snapshot"
+)
+
+// What a reconcile of one replica has found is known to all, until another one finds otherwise.
+func TestWhatAReconcileHasFoundIsNoted(t *testing.T) {
+	t.Parallel()
+	client := embedded.StartEtcd(t).Client(t)
+	c := catalog.New(catalog.Config{Cluster: "default", Connect: func(context.Context) (*clientv3.Client, error) { return client, nil }})
+	var n noting
+	s3 := map[string]snapshot.ReconcileFailure{"s3": {Error: "access denied", Whole: true}}
+	for _, tc := range []struct {
+		what   string
+		events []snapshot.Event
+		want   snapshot.ReconcileNote
+	}{
+		{"nothing has happened", nil, snapshot.ReconcileNote{}},
+		{"a reconcile", []snapshot.Event{
+			{Type: snapshot.EventCounted, Newest: []string{"b"}}, {Type: snapshot.EventProven, Name: "c"},
+			{
+				Type: snapshot.EventReconciled, Unseen: map[string]bool{"s3": true},
+				Backends: map[string]error{"local": nil, "s3": errors.New("access denied")},
+			},
+		}, snapshot.ReconcileNote{Damaged: []string{"b"}, Proven: "c", Failed: s3}},
+		{"verifications, and a reconcile that was cancelled", []snapshot.Event{
+			{Type: snapshot.EventVerified, Name: "a", Verification: &snapshot.Verification{}},
+			{Type: snapshot.EventVerified, Name: "b", Verification: &snapshot.Verification{}},
+			{Type: snapshot.EventVerified, Name: "d", Verification: &snapshot.Verification{Passed: true}},
+			{Type: snapshot.EventReconciled},
+		}, snapshot.ReconcileNote{Damaged: []string{"a", "b"}, Proven: "c", Failed: s3}},
+		{"all is mended", []snapshot.Event{
+			{Type: snapshot.EventCounted}, {Type: snapshot.EventProven, Name: "d"},
+			{Type: snapshot.EventReconciled, Backends: map[string]error{"s3": nil}},
+		}, snapshot.ReconcileNote{Proven: "d"}},
+	} {
+		for _, ev := range tc.events {
+			n.Observe(t.Context(), ev)
+		}
+		down := func(context.Context, func(*snapshot.ReconcileNote)) error { return errors.New("etcd is down") }
+		if err := n.write(t.Context(), down); (err != nil) != (len(tc.events) > 0) {
+			t.Errorf("%s, while etcd is down: %v", tc.what, err)
+		}
+		if err := n.write(t.Context(), c.AmendReconciled); err != nil {
+			t.Fatal(err)
+		}
+		if tc.want.Failed == nil {
+			tc.want.Failed = map[string]snapshot.ReconcileFailure{}
+		}
+		if got, err := (facts{catalog: c}).Reconciled(t.Context()); err != nil || !reflect.DeepEqual(got, tc.want) {
+			t.Errorf("%s: it is %+v, want %+v; %v", tc.what, got, tc.want, err)
+		}
+	}
+}
