@@ -364,3 +364,29 @@ func TestTheCommandsOfThePagesCanBePasted(t *testing.T) {
 		}
 	}
 }
+
+// The first row of the dashboard must say how it is now. A counter says what has happened, a limit that fits one
+// schedule is wrong for another, and a tile that is filtered away hides the worst cluster.
+func TestTheTilesOfTheDashboardTellHowItIsNow(t *testing.T) {
+	panels, err := deploy.Panels()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tiles := map[string]string{}
+	for _, q := range panels {
+		for _, title := range []string{"Last good save", "Last proven restore", "Damaged"} {
+			if strings.HasPrefix(q.Where, title) {
+				tiles[title] = q.Expr
+			}
+		}
+	}
+	for title, want := range map[string]string{
+		"Last good save": "snapshotd_schedule_interval_seconds", "Damaged": "snapshotd_snapshots_damaged",
+		"Last proven restore": "snapshotd_last_proven_restore_timestamp_seconds",
+	} {
+		expr := tiles[title]
+		if !strings.Contains(expr, want) || strings.Contains(expr, "> 0") || strings.Contains(expr, "increase(") {
+			t.Errorf("%s is %q", title, expr)
+		}
+	}
+}
