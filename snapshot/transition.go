@@ -239,6 +239,15 @@ func (r *Record) CopyGood(backend string, now time.Time) {
 	r.derive()
 }
 
+// AsSaved returns the record as its save has left it: a copy that was read and found damaged since was stored.
+func (r *Record) AsSaved() *Record {
+	saved := r.Copy()
+	for _, l := range r.Locations() {
+		saved.CopyGood(l.Backend, l.UpdateTime)
+	}
+	return saved
+}
+
 // Verified notes a verdict, and keeps the ones before it. disproved says that the stored bytes are right, and that the
 // database in them is not: the proof, if there is one, stays as that of the last drill that passed, and does not hold
 // any more.

@@ -176,7 +176,8 @@ func (c *managed) refreshSaves(ctx context.Context) error {
 		c.telemetry.LastSave(&ready.Snapshot)
 	}
 	if last != nil {
-		c.telemetry.LastSave(&last.Snapshot, c.unscheduled()...)
+		// A copy that was found damaged since is no failure of the save.
+		c.telemetry.LastSave(&last.AsSaved().Snapshot, c.unscheduled()...)
 	}
 	return nil
 }

@@ -172,3 +172,37 @@ func TestTheLastRunOfAScheduleIsReadAfterARestart(t *testing.T) {
 		}
 	}
 }
+
+// A copy that was found damaged since its save is no failure of the save: another alert tells of it.
+func TestACopyThatWasFoundDamagedIsNoFailedSave(t *testing.T) {
+	r := newRestarted(t)
+	r.save(t, false, "s3")
+	page, err := r.List(t.Context(), snapshot.Query{PageSize: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	uri := page.Records[0].Location("s3").URI
+	key := strings.TrimPrefix(uri, "mem://s3/")
+	held, err := r.s3.Stat(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong := strings.NewReader(strings.Repeat("x", int(held.Size)))
+	if err := r.s3.Put(t.Context(), key, wrong, repository.PutOptions{ContentType: "application/zstd"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Verify(t.Context(), cluster.VerifyRequest{
+		Name: page.Records[0].Name, Level: snapshot.LevelChecksum,
+	}); err == nil {
+		t.Fatal("it passes")
+	}
+	if rec, err := r.Get(t.Context(), page.Records[0].Name); err != nil || rec.State() != snapshot.StateFailed {
+		t.Fatalf("it is %+v, %v", rec, err)
+	}
+	if err := r.refreshSaves(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if failed, saved := r.lastSave(t, "error"), r.lastSave(t, "success"); failed != "0" || saved == "0" {
+		t.Errorf("the last save that failed is %s, and the last that succeeded %s", failed, saved)
+	}
+}

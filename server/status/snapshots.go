@@ -71,14 +71,20 @@ func (v *verdict) alarms() {
 	}
 }
 
-// lastSave finds how the last save ended.
+// lastSave finds how the last save ended, and whether what it stored was found damaged since.
 func (v *verdict) lastSave() {
-	switch {
-	case v.last == nil:
-	case v.last.State() == snapshot.StateFailed:
+	if v.last == nil {
+		return
+	}
+	switch saved := v.last.AsSaved(); {
+	case saved.State() == snapshot.StateFailed:
 		v.find(NotSafe, []string{"save"}, "The last save failed: %s", why(v.last))
-	case v.last.State() == snapshot.StatePartial:
+	case saved.State() == snapshot.StatePartial:
 		v.find(Attention, repair, "The last save did not reach every backend: %s", why(v.last))
+	case v.last.State() == snapshot.StateFailed:
+		v.find(NotSafe, []string{"save"}, "The newest snapshot, %s, is damaged: %s", v.last.Name, why(v.last))
+	case v.last.State() == snapshot.StatePartial:
+		v.find(Attention, repair, "A copy of the newest snapshot, %s, is damaged: %s", v.last.Name, why(v.last))
 	}
 }
 

@@ -57,6 +57,22 @@ func nowhere(s *stored) {
 	}
 }
 
+// damagedOn is a snapshot whose copies on some backends were stored, and found damaged since.
+func damagedOn(backends ...string) func(*stored) {
+	return func(s *stored) {
+		s.status.State = snapshot.StatePartial
+		if len(backends) == len(s.status.Locations) {
+			s.status.State = snapshot.StateFailed
+		}
+		s.book.Damaged = backends
+		for i := range s.status.Locations {
+			if l := &s.status.Locations[i]; slices.Contains(backends, l.Backend) {
+				l.State, l.Error = snapshot.StateFailed, "wrong bytes"
+			}
+		}
+	}
+}
+
 func disproved(s *stored) {
 	s.Verification = &snapshot.Verification{
 		Level: snapshot.LevelDrill, Error: "a page is broken", Time: s.CreateTime.Add(time.Minute),
@@ -122,6 +138,12 @@ func TestTheVerdictOnACluster(t *testing.T) {
 			[]string{"No restore was ever proven"}},
 		"a failed save": {[]*snapshot.Record{saved("b", 0, nowhere), saved("a", hour, proven)}, status.NotSafe,
 			[]string{"The last save failed: read the snapshot: etcd does not answer"}},
+		"saved, and one copy found damaged": {[]*snapshot.Record{
+			saved("b", 0, damagedOn("s3")), saved("a", hour, proven),
+		}, status.Attention, []string{"A copy of the newest snapshot, b, is damaged: s3 is FAILED: wrong bytes", "1 copy is waiting"}},
+		"saved, and found damaged": {[]*snapshot.Record{
+			saved("b", 0, damagedOn("local", "s3")), saved("a", hour, proven),
+		}, status.NotSafe, []string{"The newest snapshot, b, is damaged: local is FAILED: wrong bytes"}},
 		"saved after it failed": {[]*snapshot.Record{
 			saved("b", 0), saved("a", hour, nowhere), saved("c", 2*hour, proven),
 		}, status.Safe, nil},
