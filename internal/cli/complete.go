@@ -102,22 +102,29 @@ func urlsOf(fs *pflag.FlagSet) []string {
 	return many
 }
 
-// completeBackend offers the backends of the newest snapshots, also after a comma.
+// completeBackend offers the backends that are configured, and those of the newest snapshots, also after a comma. While
+// the catalog is down, the service knows the first.
 func completeBackend(sys System) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, typed string) (names []cobra.Completion, _ cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
 		defer cancel()
 		before := typed[:strings.LastIndex(typed, ",")+1]
-		askService(sys, cmd, func(c *client.Client) {
-			page, err := c.List(ctx, &snapshotdv1.ListRequest{Cluster: c.Cluster, PageSize: completeNames})
-			if err != nil {
-				return
+		offer := func(backend string) {
+			if name := before + backend; !slices.Contains(names, name) {
+				names = append(names, name)
 			}
+		}
+		askService(sys, cmd, func(c *client.Client) {
+			judged, _ := c.Judged(ctx) // nil after an error, and the snapshots may still tell
+			for _, one := range judged.GetClusters() {
+				for _, b := range one.GetBackends() {
+					offer(b.GetName())
+				}
+			}
+			page, _ := c.List(ctx, &snapshotdv1.ListRequest{Cluster: c.Cluster, PageSize: completeNames})
 			for _, s := range page.GetSnapshots() {
 				for _, l := range s.GetLocations() {
-					if name := before + l.GetBackend(); !slices.Contains(names, name) {
-						names = append(names, name)
-					}
+					offer(l.GetBackend())
 				}
 			}
 		})

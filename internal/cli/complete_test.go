@@ -3,6 +3,7 @@ package cli_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -101,6 +102,18 @@ func TestCompletionOffersBackendsAndClusters(t *testing.T) {
 	}
 	if got, _ := complete(t, env, "save", "--backend", "local,"); strings.Join(got, " ") != "local,local local,s3" {
 		t.Errorf("after a comma: %q", got)
+	}
+	down := &fake{
+		list: func(context.Context, *snapshotdv1.ListRequest) (*snapshotdv1.ListResponse, error) {
+			return nil, status.Error(codes.Unavailable, "the catalog is down")
+		},
+		clusters: []*snapshotdv1.Cluster{{Name: "prod", Backends: []*snapshotdv1.Cluster_Backend{{Name: "local"}, {Name: "s3"}}}},
+	}
+	for _, given := range [][]string{nil, {"--cluster", "prod"}} {
+		got, _ := complete(t, serve(t, down), slices.Concat([]string{"save"}, given, []string{"--backend", ""})...)
+		if strings.Join(got, " ") != "local s3" {
+			t.Errorf("while the catalog is down, with %q: %q", given, got)
+		}
 	}
 	several := serve(t, &fake{clusters: []*snapshotdv1.Cluster{{Name: "a"}, {Name: "b"}}})
 	if got, directive := complete(t, several, "get", "--cluster", ""); strings.Join(got, " ") != "a b" || directive != noFiles {

@@ -47,22 +47,12 @@ the worst counts: NOT_SAFE, then UNKNOWN, then ATTENTION.`,
 }
 
 func runStatus(ctx context.Context, sys System, opts statusOptions, c *client.Client) error {
-	resp := &snapshotdv1.ListClustersResponse{}
-	if c.Cluster == "" {
-		all, err := c.Clusters(ctx)
-		if err != nil {
-			return err
-		}
-		resp = all
-	} else {
-		one, err := c.GetCluster(ctx, &snapshotdv1.GetClusterRequest{Cluster: c.Cluster})
-		if err != nil {
-			return err
-		}
-		resp.Clusters, resp.Time = []*snapshotdv1.Cluster{one.GetCluster()}, one.GetTime()
+	resp, err := c.Judged(ctx)
+	if err != nil {
+		return err
 	}
 	reach := output.Reach{Flags: opts.given, Cluster: c.Cluster != "" || len(resp.GetClusters()) > 1}
-	err := opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
+	err = opts.output.Print(sys.Stdout, resp, func(w io.Writer) error {
 		return output.StatusTable(w, resp, reach, opts.output == output.FormatWide)
 	})
 	if err != nil {

@@ -63,6 +63,20 @@ func (c *Client) listOnce(
 // clusterPage is how many clusters are asked for at a time. The service answers when the last of them has answered it.
 const clusterPage = 200
 
+// Judged returns the chosen cluster; all of them when none is chosen.
+func (c *Client) Judged(ctx context.Context) (*snapshotdv1.ListClustersResponse, error) {
+	if c.Cluster == "" {
+		return c.Clusters(ctx)
+	}
+	one, err := c.GetCluster(ctx, &snapshotdv1.GetClusterRequest{Cluster: c.Cluster})
+	if err != nil {
+		return nil, err
+	}
+	return &snapshotdv1.ListClustersResponse{
+		Clusters: []*snapshotdv1.Cluster{one.GetCluster()}, Time: one.GetTime(),
+	}, nil
+}
+
 // Clusters reads all pages of the clusters. The time is that of the last page: nothing in them is later.
 func (c *Client) Clusters(ctx context.Context) (*snapshotdv1.ListClustersResponse, error) {
 	return unexpired(func() (*snapshotdv1.ListClustersResponse, error) { return c.clustersOnce(ctx) })
