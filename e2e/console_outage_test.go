@@ -243,6 +243,19 @@ func TestWhoKnowsTheJournalIsSaidInABrowser(t *testing.T) {
 	b.reads("who leads", "#view dl", "node-2")
 }
 
+// TestALineSaysWhatIsNotKnownInABrowser: a large catalog is not known as a whole, nor is what was proven elsewhere.
+func TestALineSaysWhatIsNotKnownInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(2, 40)
+	c, other := s.clusters[0], s.clusters[1]
+	c.Proven, c.ProvenTime, c.NewestReady, c.Complete, c.Examined = nil, nil, nil, false, 500
+	other.Proven, other.ProvenTime, other.CanDecrypt = nil, nil, false
+	other.NewestReady.EncryptionRecipients = []string{"age1x"}
+	b := browse(t, s.serve(t)+"/", "")
+	b.reads("what the newest say", "#clusters", "newest READY none among the newest 500", "proven never among the newest 500")
+	b.reads("what is proven elsewhere", "#clusters", "proven not known here")
+}
+
 // TestCommandsOverTLSInABrowser: the files that a private CA and client certificates need are for the person to fill
 // in.
 func TestCommandsOverTLSInABrowser(t *testing.T) {
@@ -257,6 +270,9 @@ func TestCommandsOverTLSInABrowser(t *testing.T) {
 	if text := b.text(".findings"); strings.Contains(text, "--cert ") {
 		t.Errorf("nobody asks for a certificate: %s", text)
 	}
+	s.token, s.clientCA = true, true
+	b.eval("location.reload()", nil)
+	b.reads("what to do", ".findings", "snapshotd save --cluster prod-01 --token-file TOKEN --cacert CA")
 }
 
 // TestALinkIsFollowedInTheSameTab: the fields show what the address chooses, also when the view is the same as before.

@@ -39,6 +39,7 @@ type simulated struct {
 	grpc      string // address; empty for the default
 	tls       bool
 	clientCA  bool // it asks for client certificates
+	token     bool // it asks for tokens
 	window    *snapshotdv1.RecoveryWindow
 	events    chan *snapshotdv1.WatchResponse // for the page that follows them
 	ahead     atomic.Int64                    // nanoseconds that its clock is ahead
@@ -89,6 +90,7 @@ func (s *simulated) serve(t *testing.T) string {
 	mux.HandleFunc("GET "+console.Root, console.ServePart)
 	mux.HandleFunc("GET "+console.Root+"service", func(w http.ResponseWriter, _ *http.Request) {
 		console.Service{Version: "v1.0.0", GRPC: cmp.Or(s.grpc, "127.0.0.1:7379"), TLS: s.tls, ClientCA: s.clientCA,
+			Token:    s.token,
 			TraceURL: "https://jaeger.example/trace/{trace_id}"}.Serve(w)
 	})
 	mux.HandleFunc("GET /v1/clusters", s.fleet(t))

@@ -40,9 +40,17 @@ func (s *Server) addConsole(mux *http.ServeMux, v1 *rest.API) {
 		}
 		console.Service{
 			Version: s.cfg.Version, GRPC: s.GRPCAddr(), TLS: s.cfg.TLS.Enabled(), ClientCA: s.cfg.TLS.ClientCAFile != "",
-			TraceURL: s.settings.Load().TraceURL, Session: s.sessions.Of(r) != nil,
+			Token: s.needsToken(r), TraceURL: s.settings.Load().TraceURL, Session: s.sessions.Of(r) != nil,
 		}.Serve(w)
 	}))
+}
+
+// needsToken reports whether the caller of a page needs a token for commands: there are tokens, and the caller has come
+// without a certificate.
+func (s *Server) needsToken(r *http.Request) bool {
+	access := s.auth.Access()
+	certified := r.TLS != nil && len(r.TLS.PeerCertificates) > 0
+	return access != nil && (access.TokensFile != "" || len(access.Issuers) > 0) && !certified
 }
 
 // mayLogIn reports whether there is an issuer at which people can log in to the console.

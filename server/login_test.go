@@ -168,7 +168,8 @@ func TestPeopleLogInToTheConsole(t *testing.T) {
 		!strings.Contains(body, `"corp:operator"`) {
 		t.Errorf("the service says %s", body)
 	}
-	if _, body := v.ask("GET", "/console/service"); !strings.Contains(body, `"session":true`) {
+	if _, body := v.ask("GET", "/console/service"); !strings.Contains(body, `"session":true`) ||
+		!strings.Contains(body, `"token":true`) {
 		t.Errorf("the page is told %s", body)
 	}
 	ours := []string{"X-Snapshotd-Console", "1", "Origin", consoleURL, "Sec-Fetch-Site", "same-origin"}

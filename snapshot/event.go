@@ -22,7 +22,7 @@ const (
 	EventCounted                            // the catalog's records, after a reconcile: States, Damaged, Newest
 	EventSwept                              // leftovers were removed from Backend: Count
 	EventVerified                           // a snapshot was verified: Snapshot, Verification
-	EventProven                             // the newest proven snapshot: Name, Revision, ProvenTime; zero when there is none
+	EventProven                             // the newest proven snapshot: Name, Revision, ProvenTime; zero without one
 	EventRepaired                           // an attempt to copy a snapshot to Backend has ended: Err
 	EventRepairsQueued                      // the copies that wait for their repair: Queued
 )

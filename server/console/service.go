@@ -11,6 +11,7 @@ type Service struct {
 	GRPC     string `json:"grpc"` // address for the commands that the page shows
 	TLS      bool   `json:"tls"`
 	ClientCA bool   `json:"clientCA"` // client certificates are demanded
+	Token    bool   `json:"token"`    // the caller's commands need a token
 	TraceURL string `json:"traceURL"` // of a trace, with {trace_id} in it; empty when traces are shown nowhere
 	Session  bool   `json:"session"`  // the caller has logged in, and can log out
 }

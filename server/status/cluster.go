@@ -19,7 +19,7 @@ type Known struct {
 
 	Records []*snapshot.Record   // the newest, newest first
 	All     bool                 // there are no others
-	Older   []*snapshot.Record   // of the others, the one proven last, and the newest damaged one, as far as they are known
+	Older   []*snapshot.Record   // of the others, the one proven last and the newest damaged one, if known
 	Bad     []error              // records of the same time that cannot be read
 	Ran     map[string]time.Time // by schedule: when the last run that has stored something was due; nil when not known
 	Tally   *Tally               // of all records; nil when it is not known

@@ -23,14 +23,15 @@ function service() {
   const there = anywhere ? here : host;
   const addr = `${there}:${port}`;
   const flags = addr === '127.0.0.1:7379' ? [] : ['--addr', addr];
-  if (state.service.tls) return flags.concat('--cacert', 'CA', ...(state.service.clientCA ? ['--cert', 'CERT', '--key', 'KEY'] : []));
+  if (state.service.token) flags.push('--token-file', 'TOKEN');
+  if (state.service.tls) return flags.concat('--cacert', 'CA', ...(state.service.clientCA && !state.service.token ? ['--cert', 'CERT', '--key', 'KEY'] : []));
   return loopback(there) ? flags : flags.concat('--plaintext');
 }
 
 // reach returns the parts of the commands that depend on the service: when it changes, the commands do.
 export function reach() {
-  const { grpc, tls, clientCA } = state.service;
-  return [grpc, tls, clientCA, state.clusters.length];
+  const { grpc, tls, clientCA, token } = state.service;
+  return [grpc, tls, clientCA, token, state.clusters.length];
 }
 
 // command returns a command for the shell. Those with --from ask no service.

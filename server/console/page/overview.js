@@ -1,7 +1,7 @@
 // All clusters, worst first: one line each, until it is opened.
 
 import { choose, place, remember, toCluster } from './address.js';
-import { command, reach, withoutService } from './commands.js';
+import { command, reach, sealed, withoutService } from './commands.js';
 import { el, keyed, setText } from './dom.js';
 import { movingBox, showMoving } from './moving.js';
 import { age, badge, commandLine, due, facts, foldable, mono, quiet, retell, stateBadge, steady, terms, verdictBadge, when } from './pieces.js';
@@ -63,15 +63,20 @@ function line(c, open) {
     foldable(c.name, { open }, summary, body, (now) => remember(c.name, now)));
 }
 
+// among is the limit of what is known of a cluster's snapshots.
+const among = (c) => (c.complete ? '' : ` among the newest ${c.examined}`);
+
 // glimpse is the visible part of a line.
 function glimpse(c) {
   const fact = (...what) => el('span', { class: 'fact' }, ...what);
   const bold = (what) => el('b', {}, what);
+  const none = (what) => bold(`${what}${among(c)}`);
+  const unproven = c.newestReady && sealed(c.newestReady, c) ? bold('not known here') : none('never');
   const next = c.schedules.map((s) => s.nextTime).filter(Boolean).sort()[0];
   return [
-    c.newestReady ? fact('newest READY ', bold(age(c.newestReady.createTime)), ' ago') : fact('newest READY ', bold('none')),
-    c.lastSave ? fact('last save ', stateBadge(c.lastSave.state)) : fact('last save ', bold('none')),
-    c.proven ? fact('proven ', bold(age(c.provenTime)), ' ago') : fact('proven ', bold('never')),
+    c.newestReady ? fact('newest READY ', bold(age(c.newestReady.createTime)), ' ago') : fact('newest READY ', none('none')),
+    c.lastSave ? fact('last save ', stateBadge(c.lastSave.state)) : fact('last save ', none('none')),
+    c.proven ? fact('proven ', bold(age(c.provenTime)), ' ago') : fact('proven ', unproven),
     next ? fact('next run ', bold(due(next))) : fact('no schedule'),
   ];
 }
@@ -93,13 +98,12 @@ export function findings(c) {
 
 // atAGlance is the facts of a verdict.
 export function atAGlance(c) {
-  const among = c.complete ? '' : ` among the newest ${c.examined}`;
   const waiting = Number(c.uploadsWaiting);
   const { newestReady: newest, lastSave: last, proven } = c;
   return terms([
-    ['Newest READY', newest ? [when(newest.createTime), ' ', mono(newest.name), `, ${facts(newest)}`] : quiet(`none${among}`)],
-    ['Last save', last ? [stateBadge(last.state), ' ', when(last.createTime), ' ', mono(last.name)] : quiet(`none${among}`)],
-    ['Restore proven', proven ? [when(c.provenTime), ' by a drill of ', mono(proven.name)] : quiet(`never${among}`)],
+    ['Newest READY', newest ? [when(newest.createTime), ' ', mono(newest.name), `, ${facts(newest)}`] : quiet(`none${among(c)}`)],
+    ['Last save', last ? [stateBadge(last.state), ' ', when(last.createTime), ' ', mono(last.name)] : quiet(`none${among(c)}`)],
+    ['Restore proven', proven ? [when(c.provenTime), ' by a drill of ', mono(proven.name)] : quiet(`never${among(c)}`)],
     ['Waits for repair', waiting ? el('b', {}, several(waiting, 'copy', 'copies')) : quiet('nothing')],
     ['Leads', c.leader ? mono(c.leader) : quiet('none, or not known')],
     ['Looked at', c.complete ? `all of the catalog, ${c.examined}` : `the newest ${c.examined}`],
