@@ -124,6 +124,7 @@ func (s *Service) buildCluster(cfg *config.Cluster, c *managed) error {
 		return err
 	}
 	c.facts = s.factsOf(cfg, parts, c.timetable)
+	c.facts.noting = &c.noting
 	c.lead = parts.lead
 	c.feed = feed.New(c.Cluster.Follow)
 	return nil

@@ -31,6 +31,7 @@ type facts struct {
 	node    string
 	certs   certificates // for etcd
 	saving  func() *status.Moving
+	noting  *noting          // what this replica has found and not noted yet
 	kept    time.Duration    // how far back the journal reaches
 	journal *journal.Journal // nil without one
 	keeper  *keeping.Keeper  // nil without a journal
@@ -180,9 +181,13 @@ func (f facts) Scrubbed(ctx context.Context) (snapshot.ScrubNote, error) {
 	return f.catalog.Scrubbed(ctx, scrubName)
 }
 
-// Reconciled implements [server.Facts].
+// Reconciled implements [server.Facts]. What this replica has found is known here before the catalog takes it.
 func (f facts) Reconciled(ctx context.Context) (snapshot.ReconcileNote, error) {
-	return f.catalog.Reconciled(ctx)
+	note, err := f.catalog.Reconciled(ctx)
+	if err == nil {
+		f.noting.unwritten(&note)
+	}
+	return note, err
 }
 
 // Record implements [server.Facts].

@@ -50,17 +50,25 @@ func noteDamaged(note *snapshot.ReconcileNote, name string) {
 	}
 }
 
-func (n *noting) later(changes ...func(*snapshot.ReconcileNote)) {
+func (n *noting) later(change func(*snapshot.ReconcileNote)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.changes = append(n.changes, changes...)
+	n.changes = append(n.changes, change)
 }
 
-// write writes what was collected; what cannot be written now is kept.
+// unwritten changes a note as it will be changed in the catalog.
+func (n *noting) unwritten(note *snapshot.ReconcileNote) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, change := range n.changes {
+		change(note)
+	}
+}
+
+// write writes what was collected; what cannot be written now is kept. It is called once at a time.
 func (n *noting) write(ctx context.Context, amend func(context.Context, func(*snapshot.ReconcileNote)) error) error {
 	n.mu.Lock()
-	changes := n.changes
-	n.changes = nil
+	changes := slices.Clone(n.changes)
 	n.mu.Unlock()
 	if len(changes) == 0 {
 		return nil
@@ -70,10 +78,10 @@ func (n *noting) write(ctx context.Context, amend func(context.Context, func(*sn
 			change(note)
 		}
 	})
-	if err != nil {
+	if err == nil {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		n.changes = append(changes, n.changes...)
+		n.changes = slices.Delete(n.changes, 0, len(changes))
 	}
 	return err
 }

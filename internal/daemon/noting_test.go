@@ -51,13 +51,18 @@ func TestWhatAReconcileHasFoundIsNoted(t *testing.T) {
 		if err := n.write(t.Context(), down); (err != nil) != (len(tc.events) > 0) {
 			t.Errorf("%s, while etcd is down: %v", tc.what, err)
 		}
-		if err := n.write(t.Context(), c.AmendReconciled); err != nil {
-			t.Fatal(err)
-		}
 		if tc.want.Failed == nil {
 			tc.want.Failed = map[string]snapshot.ReconcileFailure{}
 		}
-		if got, err := (facts{catalog: c}).Reconciled(t.Context()); err != nil || !reflect.DeepEqual(got, tc.want) {
+		// This replica knows it at once, the others when it was written.
+		if got, err := (facts{catalog: c, noting: &n}).Reconciled(t.Context()); err != nil || !reflect.DeepEqual(got, tc.want) {
+			t.Errorf("%s, before it is noted: it is %+v, want %+v; %v", tc.what, got, tc.want, err)
+		}
+		if err := n.write(t.Context(), c.AmendReconciled); err != nil {
+			t.Fatal(err)
+		}
+		other := facts{catalog: c, noting: &noting{}}
+		if got, err := other.Reconciled(t.Context()); err != nil || !reflect.DeepEqual(got, tc.want) {
 			t.Errorf("%s: it is %+v, want %+v; %v", tc.what, got, tc.want, err)
 		}
 	}
