@@ -23,19 +23,21 @@ func (c *Cluster) Disown(ctx context.Context, schedule string, stray func(reques
 		if rec.Schedule != schedule || !stray(rec.RequestID) {
 			continue
 		}
-		id := rec.RequestID
+		id, freed := rec.RequestID, false
 		_, err = amend.Record(ctx, c.cfg.Records, rec, func(next *snapshot.Record, _ bool) error {
 			if next.RequestID != id {
 				return amend.ErrUnchanged
 			}
-			next.RequestID = ""
+			next.RequestID, freed = "", true
 			return nil
 		})
 		if err != nil && !errors.Is(err, snapshot.ErrNotFound) {
 			return err
 		}
-		c.log.WarnContext(ctx, "snapshot was taken while a clock was ahead; it is the outcome of no run that is to come",
-			"snapshot", rec.Name, "request", id)
+		if err == nil && freed {
+			c.log.WarnContext(ctx, "snapshot was taken while a clock was ahead; it is the outcome of no run that is to come",
+				"snapshot", rec.Name, "request", id)
+		}
 	}
 	return nil
 }

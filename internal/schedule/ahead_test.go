@@ -75,6 +75,15 @@ func TestALeaderThatCannotFreeTheRequestsLeavesThatToTheNext(t *testing.T) {
 	})
 }
 
+// While the requests cannot be freed, for days in an etcd without space, their snapshots are not the outcome of runs.
+func TestRunsAreSavedWhileTheRequestsOfAClockThatWasAheadAreNotFree(t *testing.T) {
+	ahead(t, 3*time.Hour, func(t *testing.T, m *memory, w *wrongly, r schedule.Runs) {
+		w.down = errors.New("etcd has no space")
+		leadFor(t, m, r, 2*time.Hour)
+		want(t, w.times(), "01:00:00", "02:00:00")
+	})
+}
+
 // A clock that is set back by a moment has made the snapshots of the moment: they are the outcome of their runs.
 func TestAClockThatIsSetBackByAMomentRepeatsNoRun(t *testing.T) {
 	ahead(t, time.Hour, func(t *testing.T, m *memory, w *wrongly, r schedule.Runs) {

@@ -331,7 +331,8 @@ func (e *entry) again(after time.Duration) {
 
 // save sends the request of an attempt. Before that, it asks for the outcome of the attempt before: a backend may have
 // taken the upload fallback meanwhile. An attempt that has failed before, under another leader too, is none, and the
-// next one follows at once. One that left no record is made again, and is this attempt then.
+// next one follows at once. One that left no record is made again, and is this attempt then. While snapshots of a clock
+// that was ahead may have the requests of this run, no earlier one is its outcome.
 func (r *runner) save(ctx context.Context, e *entry) (res cluster.SaveResult, err error) {
 	req := e.Save
 	req.Trigger, req.Schedule = snapshot.TriggerScheduled, e.Name
@@ -340,7 +341,7 @@ func (r *runner) save(ctx context.Context, e *entry) (res cluster.SaveResult, er
 		req.RequestID = requestID(e, n)
 		res, err = r.Save(ctx, req)
 		failed := err != nil && (res.Snapshot == nil || res.Snapshot.State() != snapshot.StatePartial)
-		if !failed || !res.Repeated {
+		if !res.Repeated || !failed && !e.ahead {
 			return res, err
 		}
 	}

@@ -132,7 +132,9 @@ func (l *Loop) giveWay(leading context.Context, term Term) {
 	if err == nil && asked && l.work.TryLock() {
 		defer l.work.Unlock()
 		l.cfg.Logger.InfoContext(leading, "another replica is to lead")
-		err = term.GiveWay(leading)
+		if err := term.GiveWay(leading); err != nil && leading.Err() == nil {
+			l.cfg.Logger.WarnContext(leading, "this replica goes on leading, because it could not give way", "error", err)
+		}
 	}
 	if err != nil && leading.Err() == nil {
 		l.cfg.Logger.WarnContext(leading, "it is not known whether another replica is to lead", "error", err)
