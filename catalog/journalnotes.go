@@ -1,7 +1,6 @@
 package catalog
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,19 +29,22 @@ const (
 
 // JournalNotes returns what was noted of the journal. Notes that are damaged are an error, until the leader replaces
 // them.
-func (c *Catalog) JournalNotes(ctx context.Context) (notes snapshot.JournalNotes, err error) {
-	var damage error // no fault of etcd
-	err = c.do(ctx, "get journal notes", "read the notes about the journal",
-		func(ctx context.Context, client *clientv3.Client, _ bool) error {
-			kv, err := c.get(ctx, client, c.keys.journal())
-			if err != nil {
-				return err
-			}
-			m, bad := c.parseNotes(ctx, kv)
-			notes, damage = journalNotes(m), bad
-			return nil
-		})
-	return notes, cmp.Or(err, damage)
+func (c *Catalog) JournalNotes(ctx context.Context) (snapshot.JournalNotes, error) {
+	kv, err := c.value(ctx, "get journal notes", "read the notes about the journal", c.keys.journal())
+	if err != nil {
+		return snapshot.JournalNotes{}, err
+	}
+	m, damage := c.parseNotes(ctx, kv)
+	return journalNotes(m), damage
+}
+
+// value reads a key; nil when there is none.
+func (c *Catalog) value(ctx context.Context, op, what, key string) (kv *mvccpb.KeyValue, err error) {
+	err = c.do(ctx, op, what, func(ctx context.Context, client *clientv3.Client, _ bool) (err error) {
+		kv, err = c.get(ctx, client, key)
+		return err
+	})
+	return kv, err
 }
 
 // AmendJournalNotes changes what was noted of the journal. The change is made again when another replica has changed it

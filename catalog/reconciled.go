@@ -7,27 +7,22 @@ import (
 	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/snapshotd/snapshotd/internal/wire"
 	catalogv1 "github.com/snapshotd/snapshotd/proto/snapshotd/catalog/v1"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // Reconciled returns what the replicas have noted of the whole catalog and of the backends. A note that is damaged is
 // left out: the next reconcile replaces it.
-func (c *Catalog) Reconciled(ctx context.Context) (note snapshot.ReconcileNote, err error) {
-	err = c.do(ctx, "get reconcile note", "read what the last reconcile has found",
-		func(ctx context.Context, client *clientv3.Client, _ bool) error {
-			kv, err := c.get(ctx, client, c.keys.reconciled())
-			if err != nil {
-				return err
-			}
-			m, _ := c.parseReconciled(ctx, kv)
-			note = reconcileNote(m)
-			return nil
-		})
-	return note, err
+func (c *Catalog) Reconciled(ctx context.Context) (snapshot.ReconcileNote, error) {
+	kv, err := c.value(ctx, "get reconcile note", "read what the last reconcile has found", c.keys.reconciled())
+	if err != nil {
+		return snapshot.ReconcileNote{}, err
+	}
+	m, _ := c.parseReconciled(ctx, kv)
+	return reconcileNote(m), nil
 }
 
 // AmendReconciled changes what was noted. The change is made again when another replica has changed it meanwhile.
@@ -37,12 +32,16 @@ func (c *Catalog) AmendReconciled(ctx context.Context, change func(*snapshot.Rec
 			stored, damage := c.parseReconciled(ctx, kv)
 			note := reconcileNote(stored)
 			change(&note)
-			m := &catalogv1.Reconciled{Damaged: note.Damaged, Proven: note.Proven}
+			m := &catalogv1.Reconciled{
+				Damaged: note.Damaged, Proven: note.Proven, CountedTime: wire.Time(note.Counted),
+			}
 			for backend, f := range note.Failed {
 				if m.Failed == nil {
 					m.Failed = map[string]*catalogv1.ReconcileFailure{}
 				}
-				m.Failed[backend] = &catalogv1.ReconcileFailure{Error: short(f.Error), Whole: f.Whole}
+				m.Failed[backend] = &catalogv1.ReconcileFailure{
+					Time: wire.Time(f.Time), Error: short(f.Error), Whole: f.Whole,
+				}
 				if was := stored.GetFailed()[backend]; was != nil {
 					keep(m.Failed[backend], was)
 				}
@@ -86,10 +85,13 @@ func reconcileNote(m *catalogv1.Reconciled) snapshot.ReconcileNote {
 	damaged := m.GetDamaged()
 	note := snapshot.ReconcileNote{
 		Damaged: damaged[:min(len(damaged), snapshot.MaxDamagedNoted)], Proven: m.GetProven(),
+		Counted: noteTime(m.GetCountedTime()),
 	}
 	note.Failed = make(map[string]snapshot.ReconcileFailure, len(m.GetFailed()))
 	for backend, f := range m.GetFailed() {
-		note.Failed[backend] = snapshot.ReconcileFailure{Error: f.GetError(), Whole: f.GetWhole()}
+		note.Failed[backend] = snapshot.ReconcileFailure{
+			Time: noteTime(f.GetTime()), Error: f.GetError(), Whole: f.GetWhole(),
+		}
 	}
 	return note
 }

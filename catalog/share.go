@@ -78,15 +78,10 @@ func (c *Catalog) takeBack(ctx context.Context, name string) {
 }
 
 // Asked reports whether a replica that comes before this one in the cluster's order has asked for the leadership.
-func (t *Term) Asked(ctx context.Context) (asked bool, err error) {
+func (t *Term) Asked(ctx context.Context) (bool, error) {
 	c := t.catalog
-	err = c.do(ctx, "asked", "read who asks for the leadership",
-		func(ctx context.Context, client *clientv3.Client, _ bool) error {
-			kv, err := c.get(ctx, client, c.keys.successor())
-			asked = kv != nil && c.before(string(kv.Value), t.name)
-			return err
-		})
-	return asked, err
+	kv, err := c.value(ctx, "asked", "read who asks for the leadership", c.keys.successor())
+	return err == nil && kv != nil && c.before(string(kv.Value), t.name), err
 }
 
 // GiveWay ends the term, so that the replica that has asked can lead, if it can be elected. The question is answered: a

@@ -151,9 +151,13 @@ func (c *managed) due(ctx context.Context, name string, due time.Time) {
 }
 
 // refresh reads from the catalog, at start and on the interval, how the last saves and runs have ended: another replica
-// may have made them, or this one before a restart. It returns the pause until the next time.
+// may have made them, or this one before a restart. It also writes there what this one has found. It returns the pause
+// until the next time.
 func (c *managed) refresh(ctx context.Context) time.Duration {
-	err := errors.Join(c.refreshSaves(ctx), c.refreshRuns(ctx), c.noting.write(ctx, c.catalog.AmendReconciled))
+	if err := c.noting.write(ctx, c.catalog.AmendReconciled); err != nil && ctx.Err() == nil {
+		c.log.WarnContext(ctx, "what a reconcile has found is not noted for the other replicas yet", "error", err)
+	}
+	err := errors.Join(c.refreshSaves(ctx), c.refreshRuns(ctx))
 	if err != nil && ctx.Err() == nil {
 		c.log.WarnContext(ctx, "read the catalog", "retry_after", refreshRetry, "error", err)
 		return min(c.interval(), refreshRetry)

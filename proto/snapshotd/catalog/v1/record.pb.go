@@ -578,12 +578,15 @@ func (x *JournalPoint) GetDamaged() int64 {
 // each can tell it.
 type Reconciled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Names of the newest snapshots that did not pass their last verification, the newest first.
+	// Names of snapshots that did not pass their last verification: the newest ones that a reconcile has found, the newest
+	// first, and before them those that were verified since.
 	Damaged []string `protobuf:"bytes,1,rep,name=damaged,proto3" json:"damaged,omitempty"`
 	// Name of the snapshot that a drill has proven last; empty when there is none.
 	Proven string `protobuf:"bytes,2,opt,name=proven,proto3" json:"proven,omitempty"`
 	// The backends on which the last reconcile has failed, by name.
-	Failed        map[string]*ReconcileFailure `protobuf:"bytes,3,rep,name=failed,proto3" json:"failed,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Failed map[string]*ReconcileFailure `protobuf:"bytes,3,rep,name=failed,proto3" json:"failed,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// When that was found which is in damaged and proven.
+	CountedTime   *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=counted_time,json=countedTime,proto3" json:"counted_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -639,13 +642,22 @@ func (x *Reconciled) GetFailed() map[string]*ReconcileFailure {
 	return nil
 }
 
+func (x *Reconciled) GetCountedTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CountedTime
+	}
+	return nil
+}
+
 // ReconcileFailure is why the last reconcile of a backend has failed.
 type ReconcileFailure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The error, for a person.
 	Error string `protobuf:"bytes,1,opt,name=error,proto3" json:"error,omitempty"`
 	// Nothing there was reconciled; otherwise all was but some objects.
-	Whole         bool `protobuf:"varint,2,opt,name=whole,proto3" json:"whole,omitempty"`
+	Whole bool `protobuf:"varint,2,opt,name=whole,proto3" json:"whole,omitempty"`
+	// When that was found.
+	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -692,6 +704,13 @@ func (x *ReconcileFailure) GetWhole() bool {
 		return x.Whole
 	}
 	return false
+}
+
+func (x *ReconcileFailure) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
 }
 
 // Scrub is how the last scrub of a cluster has ended.
@@ -982,18 +1001,20 @@ const file_snapshotd_catalog_v1_record_proto_rawDesc = "" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12?\n" +
 	"\rcomplete_time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\fcompleteTime\x12\x14\n" +
 	"\x05error\x18\x03 \x01(\tR\x05error\x12\x18\n" +
-	"\adamaged\x18\x04 \x01(\x03R\adamaged\"\xe7\x01\n" +
+	"\adamaged\x18\x04 \x01(\x03R\adamaged\"\xa6\x02\n" +
 	"\n" +
 	"Reconciled\x12\x18\n" +
 	"\adamaged\x18\x01 \x03(\tR\adamaged\x12\x16\n" +
 	"\x06proven\x18\x02 \x01(\tR\x06proven\x12D\n" +
-	"\x06failed\x18\x03 \x03(\v2,.snapshotd.catalog.v1.Reconciled.FailedEntryR\x06failed\x1aa\n" +
+	"\x06failed\x18\x03 \x03(\v2,.snapshotd.catalog.v1.Reconciled.FailedEntryR\x06failed\x12=\n" +
+	"\fcounted_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vcountedTime\x1aa\n" +
 	"\vFailedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12<\n" +
-	"\x05value\x18\x02 \x01(\v2&.snapshotd.catalog.v1.ReconcileFailureR\x05value:\x028\x01\">\n" +
+	"\x05value\x18\x02 \x01(\v2&.snapshotd.catalog.v1.ReconcileFailureR\x05value:\x028\x01\"n\n" +
 	"\x10ReconcileFailure\x12\x14\n" +
 	"\x05error\x18\x01 \x01(\tR\x05error\x12\x14\n" +
-	"\x05whole\x18\x02 \x01(\bR\x05whole\"M\n" +
+	"\x05whole\x18\x02 \x01(\bR\x05whole\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\"M\n" +
 	"\x05Scrub\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\"\xc9\x02\n" +
@@ -1059,17 +1080,19 @@ var file_snapshotd_catalog_v1_record_proto_depIdxs = []int32{
 	6,  // 9: snapshotd.catalog.v1.JournalTrouble.points:type_name -> snapshotd.catalog.v1.JournalPoint
 	15, // 10: snapshotd.catalog.v1.JournalPoint.complete_time:type_name -> google.protobuf.Timestamp
 	13, // 11: snapshotd.catalog.v1.Reconciled.failed:type_name -> snapshotd.catalog.v1.Reconciled.FailedEntry
-	15, // 12: snapshotd.catalog.v1.Scrub.time:type_name -> google.protobuf.Timestamp
-	15, // 13: snapshotd.catalog.v1.JournalBreak.after_time:type_name -> google.protobuf.Timestamp
-	15, // 14: snapshotd.catalog.v1.JournalBreak.before_time:type_name -> google.protobuf.Timestamp
-	16, // 15: snapshotd.catalog.v1.JournalDrill.verdict:type_name -> snapshotd.v1.Verification
-	15, // 16: snapshotd.catalog.v1.Record.SeenEntry.value:type_name -> google.protobuf.Timestamp
-	8,  // 17: snapshotd.catalog.v1.Reconciled.FailedEntry.value:type_name -> snapshotd.catalog.v1.ReconcileFailure
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	15, // 12: snapshotd.catalog.v1.Reconciled.counted_time:type_name -> google.protobuf.Timestamp
+	15, // 13: snapshotd.catalog.v1.ReconcileFailure.time:type_name -> google.protobuf.Timestamp
+	15, // 14: snapshotd.catalog.v1.Scrub.time:type_name -> google.protobuf.Timestamp
+	15, // 15: snapshotd.catalog.v1.JournalBreak.after_time:type_name -> google.protobuf.Timestamp
+	15, // 16: snapshotd.catalog.v1.JournalBreak.before_time:type_name -> google.protobuf.Timestamp
+	16, // 17: snapshotd.catalog.v1.JournalDrill.verdict:type_name -> snapshotd.v1.Verification
+	15, // 18: snapshotd.catalog.v1.Record.SeenEntry.value:type_name -> google.protobuf.Timestamp
+	8,  // 19: snapshotd.catalog.v1.Reconciled.FailedEntry.value:type_name -> snapshotd.catalog.v1.ReconcileFailure
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_catalog_v1_record_proto_init() }
