@@ -151,6 +151,7 @@ type watched struct {
 	spoilt   []string // segments in the directory, by their names
 	auth     []authState
 	begin    time.Time // of what can be restored
+	last     int64     // the newest revision that all backends have
 	window   window
 	found    verdict
 	doing    string   // a fault or a target
@@ -218,6 +219,7 @@ func (o *watched) change() {
 	o.allKnown()
 	o.otherStores()
 	end := time.Now()
+	o.last = o.load.sampled
 	eventually(o.t, "all is on the backends", func() bool {
 		complete := true
 		for _, b := range backends {
@@ -226,9 +228,10 @@ func (o *watched) change() {
 			complete = complete && ok && asked.Add(-age).After(end)
 		}
 		o.window = o.serve.window()
-		return complete && o.window.timeline("").last() >= o.load.sampled
+		return complete && o.window.timeline("").last() >= o.last
 	})
 	o.serve.kill()
+	o.allKnown() // its last snapshot holds what the service has changed since
 	o.t.Logf("%d revisions, %d compactions, %d leases, %d timelines, %d gaps; faults: %s; requests that failed: %d", o.load.sampled,
 		len(o.load.compactions), len(o.load.leases), len(o.window.Window.Timelines), len(o.window.Window.Gaps), o.faults(), o.load.failed)
 	o.checkGaps()

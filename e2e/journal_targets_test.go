@@ -62,17 +62,17 @@ func (o *watched) next(i int) (g target) {
 	}
 	first := o.window.Window.Timelines[0].Ranges[0].RestorableFromRevision
 	if !o.load.second {
-		g.revision = first + o.chance.Int64N(o.load.sampled-first+1)
+		g.revision = first + o.chance.Int64N(o.last-first+1)
 		return g
 	}
-	n := o.chance.Int64N(o.back.last - first + 1 + o.load.sampled - o.load.back)
+	n := o.chance.Int64N(o.back.last - first + 1 + o.last - o.load.back)
 	if g.revision = first + n; g.revision > o.back.last {
 		g.second, g.revision = true, o.load.back+g.revision-o.back.last
 	}
 	if !g.second && g.revision > o.load.back && o.chance.IntN(4) > 0 {
 		g.base = o.back.base
 	}
-	g.any = g.base == "" && g.revision > o.load.back && g.revision <= min(o.back.last, o.load.sampled)
+	g.any = g.base == "" && g.revision > o.load.back && g.revision <= min(o.back.last, o.last)
 	return g
 }
 

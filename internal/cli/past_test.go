@@ -70,7 +70,7 @@ func TestRestoreOfARevisionByItsPlan(t *testing.T) {
 		}
 	}
 	by := run(t.Context(), nil, "restore", "--at", "2026-07-02", "--from", "file://"+dir, "--data-dir", target, "--dry-run")
-	if by.code != 0 || !strings.Contains(by.stdout, "the time of a snapshot is when its save began; etcd was read a moment later\n") {
+	if by.code != 0 || !strings.Contains(by.stdout, "the time of a snapshot is the second in which its save began; etcd was read a moment later\n") {
 		t.Errorf("exit code %d, the plan does not say how exact its time is:\n%s%s", by.code, by.stdout, by.stderr)
 	}
 	if left, err := os.ReadDir(parent); err != nil || len(left) != 1 {

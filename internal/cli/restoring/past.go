@@ -182,7 +182,9 @@ func readLater(w io.Writer, res restore.Result) {
 		head = "time      "
 	}
 	if d := res.Snapshot.Duration; res.Past.Whole() && d > 0 {
-		later = "within " + output.Took(d) + ", so that it may have changes of these"
+		begun := res.Snapshot.CreateTime
+		d += begun.Sub(begun.Truncate(time.Second))
+		later = "within " + output.Took(d) + " of it, so that it may have changes of these"
 	}
-	fmt.Fprintf(w, "%s the time of a snapshot is when its save began; etcd was read %s\n", head, later)
+	fmt.Fprintf(w, "%s the time of a snapshot is the second in which its save began; etcd was read %s\n", head, later)
 }
