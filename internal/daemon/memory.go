@@ -11,9 +11,11 @@ import (
 // The soft limit of the heap. One save takes about 70 MiB, most of it parts on their way to S3 and frames that are
 // being compressed, and without a limit the collector would let the heap grow beyond 128 MiB.
 const (
-	memoryOfOne     = 96 << 20
-	memoryOfOther   = 64 << 20  // for each further one that may be saved at the same time
-	memoryOfCluster = 160 << 10 // for each cluster at rest, with room for the collector: about 100 KiB are in use
+	memoryOfOne   = 96 << 20
+	memoryOfOther = 64 << 20 // for each further one that may be saved at the same time
+	// For each cluster: about 100 KiB are in use at rest, and twice as much while it begins and waits for its first save.
+	// A limit below what is in use makes the collector take half of the processors and free nothing.
+	memoryOfCluster = 384 << 10
 )
 
 // collectors say by how many percent the heap grows before memory is collected, from a number of clusters on. With many
