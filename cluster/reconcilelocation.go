@@ -238,8 +238,9 @@ func (x *comparison) compare(v *view, rec, found *snapshot.Record, data *reposit
 }
 
 // catchUp writes the manifest in this node's own directory anew after another replica has changed labels or pin. The
-// record alone is no reason to, because the catalog is no witness. The manifest on a shared backend is one. Without it
-// the manifest here stays as it is until this replica is asked for the same update.
+// record alone is no reason to, because the catalog is no witness. The manifest on a shared backend is one, unless it
+// is a repair's copy of an older one. Without it the manifest here stays as it is until this replica is asked for the
+// same update.
 func (x *comparison) catchUp(ctx context.Context, v *view, rec *snapshot.Record) {
 	if !rec.Outdated(v.repo.Name()) || x.validateOnly {
 		return
@@ -250,7 +251,8 @@ func (x *comparison) catchUp(ctx context.Context, v *view, rec *snapshot.Record)
 		return
 	}
 	for _, src := range x.c.repos {
-		if l := rec.Location(src.Name()); err != nil || local(src) || l == nil || l.State != snapshot.StateReady {
+		l := rec.Location(src.Name())
+		if err != nil || local(src) || l == nil || l.State != snapshot.StateReady || rec.Outdated(src.Name()) {
 			continue
 		}
 		doc, cerr := src.CheckManifest(ctx, rec)

@@ -107,7 +107,7 @@ func (s *Snapshot) HasLocation(given string) bool {
 }
 
 // Outdated reports whether the manifest on a backend of another node is older than the record, because the replica that
-// changed the record could not reach it.
+// changed the record could not reach it; or that on another backend, because a repair has copied it from there.
 func (r *Record) Outdated(backend string) bool { return slices.Contains(r.book.Outdated, backend) }
 
 // SetOutdated notes that the manifest on a backend is older than the record, or with false that it is not any more.

@@ -36,7 +36,7 @@ type Bookkeeping struct {
 	// TimelineEnded says of a snapshot in an upload fallback that etcd was restored to an earlier state since: no newer
 	// snapshot has its history.
 	TimelineEnded bool
-	Outdated      []string // backends of other nodes whose manifest was not written when the record was changed
+	Outdated      []string // backends whose manifest is older than the record, see [Record.Outdated]
 }
 
 // clone returns a copy that shares no slice: records are read by several goroutines, and amended by one.

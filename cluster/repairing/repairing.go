@@ -73,6 +73,9 @@ func (r *Repair) run(ctx context.Context) error {
 		manifest, err := r.readSource(ctx, src)
 		if err == nil {
 			r.source, r.copied = src, r.Record.Generation
+			if r.Record.Outdated(src.Name()) {
+				r.copied = 0 // it is the manifest of an earlier one
+			}
 			x := copying{rec: r.Record, from: src, to: r.Target, now: r.Now, observe: r.Observe}
 			var sourceFailed bool
 			sourceFailed, err = x.run(ctx, manifest)
@@ -98,14 +101,20 @@ func (r *Repair) run(ctx context.Context) error {
 	return r.noSource(errs)
 }
 
-// sources returns the other backends that hold the snapshot, in the order of the configuration, and the fallback.
+// sources returns the other backends that hold the snapshot, in the order of the configuration, and the fallback. A
+// backend whose manifest is older than the record comes after the others.
 func (r *Repair) sources() []*repository.Repository {
-	var from []*repository.Repository
+	var from, outdated []*repository.Repository
 	for _, b := range r.Backends {
-		if l := r.Record.Location(b.Name()); b != r.Target && l != nil && l.State == snapshot.StateReady {
+		switch l := r.Record.Location(b.Name()); {
+		case b == r.Target || l == nil || l.State != snapshot.StateReady:
+		case r.Record.Outdated(b.Name()):
+			outdated = append(outdated, b)
+		default:
 			from = append(from, b)
 		}
 	}
+	from = append(from, outdated...)
 	if r.Fallback != nil && r.Node.HasFallback(r.Record) {
 		from = append(from, r.Fallback)
 	}
@@ -180,6 +189,8 @@ func (r *Repair) record(ctx context.Context) error {
 		l := r.Target.Location(rec, r.Now())
 		l.Size = rec.StoredSize
 		rec.Repaired(l, r.configured())
+		// The new copy has the manifest of its source. The same update on a replica that reaches both writes them.
+		rec.SetOutdated(name, rec.Outdated(r.source.Name()))
 		return nil
 	})
 	if err != nil {

@@ -52,8 +52,8 @@ type Record struct {
 	// Time of the snapshot's proof while that holds. Versions before the proof know this alone: it also tells the others
 	// that such a replica has drilled, or has found that the snapshot cannot be restored.
 	ProvenTime *timestamppb.Timestamp `protobuf:"bytes,20,opt,name=proven_time,json=provenTime,proto3" json:"proven_time,omitempty"`
-	// Backends of other nodes whose manifest is older than the record: the replica that changed the record could not reach
-	// them, and the replica of the node writes it anew.
+	// Backends whose manifest is older than the record. Those of other nodes: the replica that changed the record could not
+	// reach them, and the replica of the node writes it anew. Others: a repair has copied it from there.
 	Outdated []string `protobuf:"bytes,21,rep,name=outdated,proto3" json:"outdated,omitempty"`
 	// Of a snapshot with kept_on: etcd was restored to an earlier state since it was taken, as a later snapshot with a lower
 	// revision has shown. No newer snapshot has its history then, so that none takes its place.
