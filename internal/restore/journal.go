@@ -289,16 +289,17 @@ func (l *lookback) journaled(ctx context.Context, not *notHeldError) error {
 	return l.forward(ctx, with[0], revision, l.crosses())
 }
 
-// takeRevision takes a snapshot that holds the revision of the choice, unless a timeline that it is not of has another
-// history of it: between two timelines the journal missed something, which may have been a restore of etcd. A snapshot
-// that was chosen by its name is not compared.
+// takeRevision takes a snapshot that holds the revision of the choice, unless a timeline that it is not known to be of
+// has another history of it: between two timelines the journal missed something, which may have been a restore of etcd.
+// A snapshot that was chosen by its name is not compared.
 func (l *lookback) takeRevision(ctx context.Context, c candidate) error {
 	revision := l.Choice.Revision
 	if err := l.take(ctx, c, revision); err != nil || l.Choice.Name != "" {
 		return err
 	}
 	for _, t := range l.loadJournal(ctx, l.Options).Holding(revision) {
-		if !t.Name.Of(c.EtcdClusterID) || t.HistoryOf(c.EtcdClusterID, c.CreateTime) {
+		of := c.EtcdClusterID == "" || t.Name.Of(c.EtcdClusterID)
+		if !of || t.HistoryOf(c.EtcdClusterID, c.CreateTime) {
 			continue
 		}
 		w := plan.Walk{Timeline: t, After: revision, To: revision, Dir: filepath.Dir(l.file), Fact: func(segment.Entry) {}}
