@@ -229,8 +229,7 @@ func (c *Cluster) ownerAlive(ctx context.Context, rec *snapshot.Record) (bool, e
 
 // liveEtcd returns the id of the etcd cluster that is saved now. Another etcd may have been saved to the same place,
 // or this one before it was restored: the outcome of its requests must not be told to a caller of this one. When the
-// id is not known, no request id is taken in. A request that is repeated then makes one snapshot too many, which is
-// no lie.
+// id is not known, no request id is taken in.
 func (c *Cluster) liveEtcd(ctx context.Context) string {
 	source, ok := c.cfg.Source.(Identifier)
 	if !ok {

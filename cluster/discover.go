@@ -52,9 +52,7 @@ func (r *reconciliation) discover(ctx context.Context, it item, e *effect) error
 	}
 	r.discoverLate(ctx, it, &d, e)
 	r.addMissing(it, d.rec, d.chosen)
-	if d.rec.RequestID != "" && d.rec.EtcdClusterID != r.liveEtcd() {
-		d.rec.RequestID = ""
-	}
+	d.rec.FoundAgain(r.liveEtcd, r.begin)
 	return r.commit(ctx, it, d.rec, e, true)
 }
 

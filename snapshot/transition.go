@@ -21,6 +21,20 @@ func NewSave(s Snapshot, requestID, owner string, chosen []Location) *Record {
 	return &Record{Snapshot: s, RequestID: requestID, Generation: 1, book: Bookkeeping{Owner: owner}}
 }
 
+// clockStep is how far in the future a snapshot of a schedule may be and still be the outcome of its run, as clocks
+// differ.
+const clockStep = time.Minute
+
+// FoundAgain takes the request from a record that is made anew from files, unless the snapshot still is its outcome.
+// Another etcd than the live one has not made the request. A clock that was ahead has saved for runs that are still to
+// come. A request that is repeated then makes one snapshot too many, which is no lie.
+func (r *Record) FoundAgain(liveEtcd func() string, now time.Time) {
+	toCome := r.Schedule != "" && r.CreateTime.Sub(now) > clockStep
+	if r.RequestID != "" && (toCome || r.EtcdClusterID != liveEtcd()) {
+		r.RequestID = ""
+	}
+}
+
 // SetName gives the snapshot of a save its name; uri returns where its data is then on a backend.
 func (r *Record) SetName(name string, uri func(backend string) string) {
 	r.Name = name

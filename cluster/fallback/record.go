@@ -105,9 +105,7 @@ func (f *Fallback) tellStuck(ctx context.Context, k *Snapshot, why error) {
 // create makes the record of a snapshot that the catalog does not know: it was down, or came back from the past.
 func (f *Fallback) create(ctx context.Context, k *Snapshot) error {
 	rec := k.found.Copy()
-	if rec.RequestID != "" && rec.EtcdClusterID != f.cfg.LiveEtcd(ctx) {
-		rec.RequestID = ""
-	}
+	rec.FoundAgain(func() string { return f.cfg.LiveEtcd(ctx) }, f.cfg.Now())
 	// The fallback is no location: it is this replica's own, and only this replica can read it.
 	rec.Drop(func(snapshot.Location) bool { return true })
 	if rec.SetFallback(f.cfg.Node); k.ended {
