@@ -95,7 +95,7 @@ func newOwnMetrics(m metric.Meter, k *kept) (ownMetrics, error) {
 			"When the last run of a schedule was due that has stored nothing, "+
 				"in seconds since 1970; on the replica that ran it, 0 on the others."),
 		nextRun: r.seconds("snapshotd.schedule.next_run.timestamp",
-			"When the run of a schedule that has not ended yet is due, or was, "+
+			"When the run of a schedule that has not ended yet begins, or was to begin, its jitter included, "+
 				"in seconds since 1970; on the leader, 0 on the others."),
 		interval: r.seconds("snapshotd.schedule.interval",
 			"The longest time between two of the next runs of a schedule of snapshots, by its cron."),

@@ -164,9 +164,9 @@ func (t *Telemetry) Jobs(ctx context.Context, job string, running, waiting int) 
 	t.observer.own.jobsWaiting.Record(ctx, int64(waiting), of)
 }
 
-// Due records when the run of a schedule that has not ended yet is due; the zero time when another replica knows.
-func (t *Telemetry) Due(ctx context.Context, cluster, schedule string, due time.Time) {
-	t.observer.own.nextRun.Record(ctx, unixSeconds(due), scheduleOf(cluster, schedule))
+// Due records when the run of a schedule that has not ended yet begins; the zero time when another replica knows.
+func (t *Telemetry) Due(ctx context.Context, cluster, schedule string, begins time.Time) {
+	t.observer.own.nextRun.Record(ctx, unixSeconds(begins), scheduleOf(cluster, schedule))
 }
 
 // AddCluster makes the counters of a cluster begin at zero, so that their first increase is seen as one.

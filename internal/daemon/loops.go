@@ -146,8 +146,8 @@ func (c *managed) ran(ctx context.Context, name string, due time.Time, r schedul
 }
 
 // due notes when a schedule runs next.
-func (c *managed) due(ctx context.Context, name string, due time.Time) {
-	c.telemetry.Due(ctx, c.Name(), name, due)
+func (c *managed) due(ctx context.Context, name string, begins time.Time) {
+	c.telemetry.Due(ctx, c.Name(), name, begins)
 }
 
 // refresh reads from the catalog, at start and on the interval, how the last saves and runs have ended: another replica

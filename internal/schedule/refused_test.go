@@ -112,3 +112,22 @@ func TestTheFirstSnapshotDoesNotWaitForTheJitter(t *testing.T) {
 		}
 	})
 }
+
+// The metric of the next run is when it begins: by it an alert tells that a run is late, and not that it has a jitter.
+func TestTheNextRunIsToldWithItsJitter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s saves
+		var told []time.Time
+		r := runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "0 0 * * *", ""), Jitter: 12 * time.Hour})
+		r.Due = func(_ context.Context, _ string, begins time.Time) { told = append(told, begins) }
+		leadFor(t, newMemory(), r, 96*time.Hour)
+		if len(s.at) < 3 || len(told) <= len(s.at) {
+			t.Fatalf("runs at %q, told %v", s.times(), told)
+		}
+		for i, at := range s.at {
+			if !told[i].Equal(at) {
+				t.Errorf("run %d began at %v, and was told for %v", i, at, told[i])
+			}
+		}
+	})
+}

@@ -55,8 +55,9 @@ type Runs struct {
 	// of no run any more. Optional.
 	Disown func(ctx context.Context, schedule string, stray func(requestID string) bool) error
 
-	// Due is told when the next run is due; the zero time when this replica does not lead any more. Optional.
-	Due func(ctx context.Context, schedule string, due time.Time)
+	// Due is told when the next run begins, which is later than it is due by its jitter; the zero time when this replica
+	// does not lead any more. Optional.
+	Due func(ctx context.Context, schedule string, begins time.Time)
 
 	log  *slog.Logger
 	work *sync.RWMutex // the loop's
@@ -256,11 +257,11 @@ func (r *runner) advance(leading context.Context, e *entry) {
 			"schedule", e.Name, "due", due, "last", e.last)
 	}
 	e.due, e.attempt = due, 0
-	r.Due(leading, e.Name, due)
 	e.at = due
 	if !e.first {
 		e.at = due.Add(r.jitter(e))
 	}
+	r.Due(leading, e.Name, e.at)
 	r.log.InfoContext(leading, "next scheduled save", "schedule", e.Name, "at", e.at)
 }
 
