@@ -158,7 +158,8 @@ type call struct {
 	response  any      // of a call that is no stream; nil until it has one
 	clusters  []string // that it is about
 
-	served []Cluster // when it was allowed; nil before
+	served  []Cluster       // when it was allowed; nil before
+	changed <-chan struct{} // closed when others are served
 }
 
 type callKey struct{}
@@ -178,6 +179,12 @@ func allowedOf(ctx context.Context, clusters []Cluster) []Cluster {
 		decided[s.Name()] = true
 	}
 	return slices.DeleteFunc(slices.Clone(clusters), func(s Cluster) bool { return !decided[s.Name()] })
+}
+
+// changedSince returns a channel that is closed when other clusters are served than when the call of ctx was allowed.
+func changedSince(ctx context.Context) <-chan struct{} {
+	c, _ := ctx.Value(callKey{}).(*call)
+	return c.changed
 }
 
 // name returns the name of an RPC of ours, or "".
@@ -278,7 +285,7 @@ func (s *Server) allow(ctx context.Context, c *call, request any) error {
 	if c.name() == "" {
 		return s.admitOther(ctx, c) // each message of a reflection, which may go on for long
 	}
-	c.served = s.fleet.all()
+	c.served, c.changed = s.fleet.followed()
 	c.clusters = c.about()
 	if err := s.may(c, c.principal); err != nil {
 		return err

@@ -16,16 +16,15 @@ type fleet struct {
 }
 
 func (f *fleet) all() []Cluster {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.clusters
+	now, _ := f.followed()
+	return now
 }
 
-// changes returns a channel that is closed when the clusters change.
-func (f *fleet) changes() <-chan struct{} {
+// followed returns the clusters, and a channel that is closed when they change.
+func (f *fleet) followed() ([]Cluster, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.changed
+	return f.clusters, f.changed
 }
 
 // used returns the cluster that is served now under the name of c, and says that a call uses it. It returns false when

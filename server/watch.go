@@ -22,7 +22,7 @@ type watchStream = grpc.ServerStreamingServer[snapshotdv1.WatchResponse]
 // Watch implements the RPC. The header is sent as soon as no event of this replica can be missed any more: a client
 // that waits for it before it calls Save sees all events of that save.
 func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error {
-	changed := s.fleet.changes()
+	changed := changedSince(stream.Context())
 	clusters, err := s.chosen(stream.Context(), req.GetCluster())
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -170,6 +171,48 @@ func TestWatchersAreToldOfAClusterThatIsReplacedAsTheyBegin(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := watch(t, r.client(t), &snapshotdv1.WatchRequest{}).Recv()
+	checkError(t, err, codes.Unavailable, snapshot.ReasonConfigChanged)
+}
+
+// whenNamed is a cluster with which something happens when its name is asked for, as soon as it is set.
+type whenNamed struct {
+	server.View
+	happens atomic.Pointer[func()]
+}
+
+func (w *whenNamed) Name() string {
+	if happens := w.happens.Swap(nil); happens != nil {
+		(*happens)()
+	}
+	return w.View.Name()
+}
+
+// A watch of all clusters is allowed for those that there are. One that comes then, before it begins, ends it.
+func TestAWatchMissesNoClusterThatComesAsItBegins(t *testing.T) {
+	r := run(t, server.Config{}, ready())
+	clusters := served(story("prod", happened(5)))
+	named := &whenNamed{View: clusters[0].View}
+	clusters[0].View = named
+	if err := r.SetClusters(clusters); err != nil {
+		t.Fatal(err)
+	}
+	comes := func() {
+		if err := r.SetClusters(append(clusters[:1:1], served(story("new", happened(5)))...)); err != nil {
+			t.Error(err)
+		}
+	}
+	named.happens.Store(&comes)
+	stream := watch(t, r.client(t), &snapshotdv1.WatchRequest{})
+	ended := make(chan error, 1)
+	go func() {
+		for {
+			if _, err := stream.Recv(); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	err := wait(t, ended, "the end of a watch that misses a cluster")
 	checkError(t, err, codes.Unavailable, snapshot.ReasonConfigChanged)
 }
 
