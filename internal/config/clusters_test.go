@@ -293,9 +293,15 @@ func TestKeysThatNeedARestartAreNamed(t *testing.T) {
 
 func TestTheURLOfTracesHasAPlaceForTheID(t *testing.T) {
 	mustLoad(t, given{yaml: "trace_url: https://jaeger.example/trace/{trace_id}\n" + one})
-	for _, wrong := range []string{"https://jaeger.example/", "jaeger/{trace_id}", "javascript:alert('{trace_id}')"} {
+	mustLoad(t, given{yaml: "trace_url: https://jaeger.example/trace/{trace_id}?uiEmbed=v0\n" + one})
+	for _, wrong := range []string{
+		"https://jaeger.example/", "jaeger/{trace_id}", "javascript:alert('{trace_id}')",
+		"https://u:hunter2@jaeger.example/trace/{trace_id}", "https://hunter2@jaeger.example/trace/{trace_id}",
+		"https://jaeger.example/trace/{trace_id}?access_token=hunter2", "https://u:1/hunter2@jaeger.example/{trace_id}",
+	} {
 		got := problems(t, given{yaml: fmt.Sprintf("trace_url: %q\n", wrong) + one})
-		if len(got) != 1 || !strings.Contains(got[0], "snapshotd.yaml:1: trace_url") {
+		if len(got) != 1 || !strings.Contains(got[0], "snapshotd.yaml:1: trace_url") ||
+			strings.Contains(got[0], "hunter2") {
 			t.Errorf("%s: %q", wrong, got)
 		}
 	}

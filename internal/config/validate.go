@@ -149,9 +149,13 @@ func (v validator) service() {
 	v.atLeast("shutdown_timeout", v.ShutdownTimeout, time.Second)
 	v.oneOf("log.level", v.Log.Level, levels...)
 	v.oneOf("log.format", v.Log.Format, formats...)
-	if v.TraceURL != "" && !traceURL(v.TraceURL) {
+	switch shown := redactURL(v.TraceURL); {
+	case v.TraceURL != "" && !traceURL(v.TraceURL):
 		v.problem("trace_url", "%q is not the URL of a trace; write it as https://jaeger.example.org/trace/%s",
-			redactURL(v.TraceURL), traceID)
+			shown, traceID)
+	case shown != v.TraceURL:
+		v.problem("trace_url", "%q carries credentials, which the console would show to everybody; leave them out",
+			shown)
 	}
 }
 
