@@ -57,6 +57,7 @@ type fake struct {
 	prune     func(context.Context, *snapshotdv1.PruneRequest) (*snapshotdv1.PruneResponse, error)
 	verify    func(*snapshotdv1.VerifyRequest, grpc.ServerStreamingServer[snapshotdv1.VerifyResponse]) error
 	download  func(*snapshotdv1.DownloadRequest, grpc.ServerStreamingServer[snapshotdv1.DownloadResponse]) error
+	refused   error // of ListClusters
 	watch     func(*snapshotdv1.WatchRequest, grpc.ServerStreamingServer[snapshotdv1.WatchResponse]) error
 }
 
@@ -105,6 +106,9 @@ func (f *fake) Watch(r *snapshotdv1.WatchRequest, s grpc.ServerStreamingServer[s
 func (f *fake) ListClusters(
 	_ context.Context, r *snapshotdv1.ListClustersRequest,
 ) (*snapshotdv1.ListClustersResponse, error) {
+	if f.refused != nil {
+		return nil, wire.Status(f.refused, "", nil).Err()
+	}
 	from, _ := strconv.Atoi(r.GetPageToken())
 	resp := &snapshotdv1.ListClustersResponse{Clusters: f.clusters[from:], Time: timestamppb.New(now)}
 	if to := from + int(r.GetPageSize()); r.GetPageSize() > 0 && to < len(f.clusters) {

@@ -11,7 +11,9 @@ import (
 	"github.com/snapshotd/snapshotd/internal/cli/command"
 	"github.com/snapshotd/snapshotd/internal/cli/exit"
 	"github.com/snapshotd/snapshotd/internal/cli/output"
+	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 type statusOptions struct {
@@ -48,7 +50,10 @@ the worst counts: NOT_SAFE, then UNKNOWN, then ATTENTION.`,
 
 func runStatus(ctx context.Context, sys System, opts statusOptions, c *client.Client) error {
 	resp, err := c.Judged(ctx)
-	if err != nil {
+	switch {
+	case wire.DetailsOf(err).Reason == snapshot.ReasonLimitReached:
+		return exit.Failed(err) // the verdict is not known
+	case err != nil:
 		return err
 	}
 	reach := output.Reach{Flags: opts.given, Cluster: c.Cluster != "" || len(resp.GetClusters()) > 1}

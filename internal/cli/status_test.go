@@ -13,6 +13,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/wire"
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // judged is a cluster with a verdict.
@@ -146,6 +147,14 @@ func recoveryPoints() []*snapshotdv1.RecoveryWindow_RecoveryPoint {
 		{Age: durationpb.New(420 * time.Millisecond)},
 		{Backend: "local", Age: durationpb.New(8 * time.Second)},
 		{Backend: "s3", Age: durationpb.New(3 * time.Minute), Error: "the bucket is away"},
+	}
+}
+
+// Other commands exit 5 then. Of status, 5 is no verdict.
+func TestTheExitCodeOfStatusIsThatOfUnknownWhenItIsRefusedByALimit(t *testing.T) {
+	f := &fake{refused: snapshot.ReasonLimitReached.New("limits.calls_per_principal")}
+	if r := run(t.Context(), serve(t, f), "status"); r.code != 1 || r.stderr != "error: limits.calls_per_principal\n" {
+		t.Errorf("exit code %d, %s", r.code, r.stderr)
 	}
 }
 

@@ -80,6 +80,8 @@ func TestSaveFails(t *testing.T) {
 			"error: read etcd: no member answers\n", ""},
 		"busy": {snapshot.ReasonSaveInProgress.New("save cluster \"default\": another save is running"), nil, 5,
 			"error: save cluster \"default\": another save is running\n", ""},
+		"a limit": {snapshot.ReasonLimitReached.New("limits.saves_per_minute"), nil, 5,
+			"error: limits.saves_per_minute\n", ""},
 		"another replica died": {snapshot.ReasonInterrupted.New("interrupted"), nil, 1, "error: interrupted\n", ""},
 		"no such cluster": {snapshot.ReasonClusterNotFound.New("there is no cluster \"x\""), nil, 6,
 			"error: there is no cluster \"x\"\n", ""},

@@ -27,7 +27,7 @@ const (
 	codePartial     = 3 // some backend failed
 	codeDamaged     = 4 // the stored bytes are damaged
 	codeNotSafe     = 4 // a cluster cannot be recovered, as status found
-	codeBusy        = 5 // another save is under way, or the snapshot was changed meanwhile
+	codeBusy        = 5 // another save is under way, a limit is reached, or the snapshot was changed meanwhile
 	codeNotFound    = 6
 	codeInterrupted = 130
 )
@@ -119,7 +119,8 @@ func codeOf(ctx context.Context, err error) int {
 		return codeUsage
 	}
 	switch wire.DetailsOf(err).Reason {
-	case snapshot.ReasonSaveInProgress, snapshot.ReasonConflict, snapshot.ReasonEtagMismatch:
+	case snapshot.ReasonSaveInProgress, snapshot.ReasonConflict, snapshot.ReasonEtagMismatch,
+		snapshot.ReasonLimitReached:
 		return codeBusy
 	}
 	switch Status(err) {
@@ -143,6 +144,9 @@ func Status(err error) codes.Code {
 func Message(err error) string {
 	if p, ok := errors.AsType[*config.Problems](err); ok {
 		return "the configuration is wrong:\n  " + strings.Join(p.List(), "\n  ")
+	}
+	if e, ok := errors.AsType[*coded](err); ok {
+		err = e.err
 	}
 	text := err.Error()
 	if st, ok := status.FromError(err); ok {
