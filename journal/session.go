@@ -17,9 +17,6 @@ const (
 	// thousand of them, under the lock of its store, that writes wait noticeably: a new timeline and a new base cost less.
 	MaxCatchUp = 20_000
 
-	// stallTimeout is how long a member may be without the revisions that the cluster has; then another one is followed.
-	stallTimeout = 2 * time.Second
-
 	// maxPending is how many observations wait at most for the first revision of a timeline.
 	maxPending = 1000
 

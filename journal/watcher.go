@@ -15,6 +15,10 @@ const (
 	leaseInterval = time.Second // between two lists of the leases
 	authInterval  = time.Minute // between two questions for the revision of users and roles; each is a proposal to all
 
+	// stallTimeout is how long a member may be without the revisions that the cluster has, or without an answer; then
+	// another one is followed.
+	stallTimeout = 2 * time.Second
+
 	maxAsked = 10_000 // leases that wait to be asked for; others are asked for when a list shows them
 	askBatch = 200    // leases that are asked for between two watermarks
 
