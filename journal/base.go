@@ -51,7 +51,8 @@ func (e *PartialBase) Error() string {
 		strings.Join(e.Lacking, ", "))
 }
 
-// needBase asks for a snapshot, unless there is one.
+// needBase asks for a snapshot, unless there is one. The lock keeps others out between the two uses of the channel, so
+// that its one place is free and nobody waits for keepBase, which may be saving.
 func (j *Journal) needBase(need Base) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -67,6 +68,7 @@ func (j *Journal) needBase(need Base) {
 func (j *Journal) keepBase(ctx context.Context) {
 	var need *Base // that is not there yet
 	attempt := 0
+	// It is set after an error alone. Stop leaves no tick in the channel, as it did before Go 1.23.
 	retry := time.NewTimer(0)
 	retry.Stop()
 	for {
@@ -113,6 +115,7 @@ func (j *Journal) tryBase(ctx context.Context, need *Base) (what string, err err
 		return "", nil
 	case taken:
 		j.based(*need, partial.Lacking)
+		// It was taken just now, so it is of this history. It is only waited for from now on, and not taken anew.
 		need.Fresh = false
 		return "backends lack the snapshot that the journal begins with", err
 	}
@@ -155,6 +158,7 @@ func (b *bare) based(since time.Time) {
 // needFirstBase asks for the first snapshot of a timeline. Until that is there, nothing of the timeline can be
 // restored: the newest time that can be is the end of what was before, or most if that is earlier and not zero.
 func (j *Journal) needFirstBase(t segment.Timeline, most time.Time, need Base) {
+	// Without Base, nobody tells when there is a snapshot, and the timeline would count as bare for ever.
 	if j.cfg.Base != nil {
 		j.mu.Lock()
 		complete := earlier(j.state.complete.Time, most)

@@ -10,6 +10,7 @@ type breakError struct {
 
 func (e *breakError) Error() string { return e.reason }
 
+// broken returns the error with its reason as segments have it: the cause is the first word.
 func broken(c segment.Cause, format string, args ...any) *breakError {
 	return &breakError{c, c.Reason(format, args...)}
 }

@@ -37,6 +37,7 @@ func (w *Window) Breaks(where string) (all []Break) {
 	return all
 }
 
+// breakOf is the break between two ranges. Its times are those of the revisions at its ends, as far as they are known.
 func breakOf(last, next *Range, reason, where string) Break {
 	if reason == "" {
 		reason = fmt.Sprintf("%s holds the revisions %d to %d", where, last.Last+1, next.First-1)

@@ -49,6 +49,7 @@ func (j *Journal) passBy(ctx context.Context, backend string, err error, newest 
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	// So that the new timeline is named later than the one that cannot be read.
 	if bad.timeline.Later(j.latest) {
 		j.latest = bad.timeline
 	}
@@ -66,6 +67,7 @@ func (u *upload) newest(ctx context.Context) (local.Position, error) {
 	if err != nil {
 		return local.Position{}, err
 	}
+	// The newest first: the manifests of most others are never read.
 	slices.SortFunc(timelines, func(a, b segment.Timeline) int { return b.Compare(a) })
 	for _, t := range timelines {
 		if local.Ahead(t) {
@@ -91,6 +93,7 @@ func (u *upload) newest(ctx context.Context) (local.Position, error) {
 // be read; otherwise all of its revisions are, and etcd may have compacted the first of them.
 func (u *upload) endOf(ctx context.Context, m *segments.Manifest) local.Position {
 	u.noteEnd(&m.Header)
+	// Until its content is read, all of the segment has to be compared.
 	p := local.Position{Timeline: m.Timeline, Revision: m.Last, Chain: m.Chain, Anchor: m.First,
 		AnchorChain: m.PreviousChain}
 	r, err := u.store.Open(ctx, m)
@@ -110,6 +113,7 @@ func (u *upload) endOf(ctx context.Context, m *segments.Manifest) local.Position
 		}
 		return nil
 	})
+	// The content is believed only if it ends with the chain of the manifest, which is signed where anything is.
 	if err == nil && chain == m.Chain {
 		p.Anchor, p.AnchorChain = m.Last, before
 		u.mu.Lock()
@@ -157,6 +161,7 @@ func (u *upload) compareLater(ctx context.Context) error {
 	u.notLater(ctx, p, *known)
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	// Another session may have gone on elsewhere meanwhile, and is compared by itself.
 	if u.known == known {
 		u.known = nil
 	}
@@ -218,6 +223,7 @@ func (u *upload) notLater(ctx context.Context, p, known local.Position) {
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	// All of the timeline counts as missing, unless the backend ends in it and the time of that end is known.
 	since := known.Timeline.Start()
 	if p.Timeline == known.Timeline && p.Revision == u.end.Last {
 		since = *completeOf(&u.end)
@@ -229,7 +235,8 @@ func (u *upload) notLater(ctx context.Context, p, known local.Position) {
 		"backend", u.store.Name(), "timeline", known.Timeline, "first", fmt.Sprint(p.Revision+1), "last", known.Revision)
 }
 
-// covers reports whether parts lead from the end of a backend to a position.
+// covers reports whether parts lead from the end of a backend to a position, each behind the one before. The end of
+// another timeline counts as none: only the first part of this one, which has nothing before it, leads on from there.
 func covers(parts []local.Part, from, to local.Position) bool {
 	end := from.Revision
 	if from.Timeline != to.Timeline {

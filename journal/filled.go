@@ -17,6 +17,7 @@ func (j *Journal) Filled(backend string, t segment.Timeline, to int64) {
 	}
 }
 
+// filled ends a loss that ends at or before a revision. What was lost behind it still needs a snapshot.
 func (u *upload) filled(t segment.Timeline, to int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -27,6 +27,7 @@ const (
 	firstRetry, lastRetry         = 250 * time.Millisecond, 10 * time.Second // to follow a member
 	firstUploadRetry, uploadRetry = time.Second, time.Minute
 	firstOpenRetry, lastOpenRetry = time.Second, time.Minute // to open the local part
+	// Each attempt may be a save of the whole cluster, so the pauses are longer.
 	firstBaseRetry, lastBaseRetry = 10 * time.Second, 10 * time.Minute
 	badRetry                      = 10 * time.Minute // to upload a part that was passed over
 
@@ -144,6 +145,8 @@ func (j *Journal) Run(ctx context.Context) {
 			return
 		}
 	}
+	// Whoever has opened the log, this or a session, found losses are taken once, and here: a term may end before the
+	// backends have answered.
 	lost := j.log.TakeLosses()
 	for i := range lost {
 		j.noteLoss(ctx, &lost[i])
@@ -165,6 +168,7 @@ func (j *Journal) Follow(ctx context.Context, term int64) {
 	defer others.Wait()
 	j.noteTerm(true)
 	defer j.noteTerm(false)
+	// Another replica may have led since the last term, so that the end on this disk is not the newest any more.
 	j.positioned, j.recalled = false, false
 	avoid := ""
 	for attempt := 0; ctx.Err() == nil; {
@@ -172,6 +176,7 @@ func (j *Journal) Follow(ctx context.Context, term int64) {
 		if ctx.Err() != nil {
 			return
 		}
+		// After a session that has stored something, the next failure is a new one, with a short pause.
 		if attempt++; useful {
 			attempt = 1
 		}
@@ -193,9 +198,11 @@ func (j *Journal) session(ctx context.Context, term int64, avoid string) (endpoi
 	j.mu.Lock()
 	j.stop = cancel
 	j.mu.Unlock()
+	// Run opens the log as well, but it may be in a long pause after an error. A new leader tries at once.
 	if err := j.log.Open(); err != nil {
 		return "", false, err
 	}
+	// Nothing is asked of etcd that the disk could not keep.
 	if err := j.shrink(ctx); err != nil {
 		return "", false, err
 	}
@@ -211,13 +218,15 @@ func (j *Journal) breakWith(why *breakError) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.why = why
+	// Between two sessions there is nothing to stop: the next one finds why.
 	if j.stop != nil {
 		j.stop(why)
 	}
 }
 
-// takeBreak returns why a new timeline must begin; nil when none must.
-func (j *Journal) takeBreak() *breakError {
+// pendingBreak returns why a new timeline must begin; nil when none must. It stays until that has begun (began): the
+// session that finds it may fail before.
+func (j *Journal) pendingBreak() *breakError {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.why
@@ -246,6 +255,7 @@ func (j *Journal) position(ctx context.Context) (newest local.Position, why *bre
 			newest = e.position
 		}
 	}
+	// A replica with an empty disk would begin a timeline here, although the backends may have one that can go on.
 	if len(silent) > 0 && len(silent) == len(j.stores) && newest.Timeline == "" {
 		return newest, nil, fmt.Errorf("find the end of the journal: no backend answers: %w", errors.Join(silent...))
 	}
@@ -274,6 +284,7 @@ func (j *Journal) askEnds(ctx context.Context) []end {
 	ends := make([]end, len(j.stores))
 	var all sync.WaitGroup
 	for i, u := range j.stores {
+		// Before the question: an upload that succeeds from here on is of this process, whether the answer has it or not.
 		u.asks()
 		all.Go(func() { ends[i].position, ends[i].err = u.newest(ctx) })
 	}
@@ -284,6 +295,7 @@ func (j *Journal) askEnds(ctx context.Context) []end {
 // nameAfter returns the name of a new timeline, which is later than another one.
 func nameAfter(last segment.Timeline, cluster uint64) segment.Timeline {
 	now := time.Now()
+	// Names have whole seconds, and of two timelines of one second neither is later.
 	if start := last.Start(); !now.Truncate(time.Second).After(start) {
 		now = start.Add(time.Second) // also after a clock that was wrong
 	}
@@ -321,6 +333,7 @@ func (j *Journal) began(ctx context.Context, t segment.Timeline, first int64, kn
 // disk for the next start. Follow and Run have ended, or were not called.
 func (j *Journal) Close(ctx context.Context) error {
 	if err := j.log.Close(); err != nil {
+		// Entries that the disk did not take cannot be sealed. Those before them can, and are uploaded by the next start.
 		return errors.Join(err, j.log.Abandon())
 	}
 	var uploads sync.WaitGroup

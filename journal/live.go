@@ -55,6 +55,7 @@ func (j *Journal) ends(t segment.Timeline) []segment.Header {
 	for i := range parts {
 		all = append(all, parts[i].Header)
 	}
+	// The zero header of a backend that has not said anything has no timeline either.
 	all = slices.DeleteFunc(all, func(h segment.Header) bool { return h.Timeline != t || t == "" })
 	slices.SortFunc(all, func(a, b segment.Header) int { return cmp.Compare(a.Last, b.Last) })
 	return all
@@ -115,6 +116,7 @@ func (j *Journal) Overtaken(ctx context.Context) error {
 	if live == "" {
 		return nil
 	}
+	// The clock was set right since.
 	if local.Ahead(live) {
 		j.breakWith(broken(segment.CauseOvertaken, "the timeline %s begins in the future: a clock that was wrong has named "+
 			"it, and no snapshot could be of it", live))
@@ -129,6 +131,7 @@ func (j *Journal) Overtaken(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// overtaken looks on one backend. A timeline without a segment hides nothing: its writer may have died at once.
 func (u *upload) overtaken(ctx context.Context, live segment.Timeline) error {
 	timelines, err := u.store.Timelines(ctx)
 	if err != nil {
@@ -136,6 +139,7 @@ func (u *upload) overtaken(ctx context.Context, live segment.Timeline) error {
 	}
 	var errs []error
 	for _, t := range timelines {
+		// One of the future is passed over: a timeline later than that would be of the future as well.
 		if !t.Later(live) || local.Ahead(t) {
 			continue
 		}
@@ -152,6 +156,7 @@ func (u *upload) overtaken(ctx context.Context, live segment.Timeline) error {
 // overtake makes a timeline begin that is later than one on a backend, unless another one than the live one goes on.
 func (j *Journal) overtake(live, later segment.Timeline, backend string) {
 	j.mu.Lock()
+	// Listing takes time: another timeline may be live by now.
 	same := j.live == live
 	if same && later.Later(j.latest) {
 		j.latest = later
@@ -206,6 +211,7 @@ func (j *Journal) note(ctx context.Context, t segment.Timeline) {
 func (j *Journal) nameOf(known segment.Timeline, cluster uint64) segment.Timeline {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	// Also behind those that were only heard of: a name is never given twice, nor an earlier one after it.
 	if j.latest.Later(known) && !local.Ahead(j.latest) {
 		known = j.latest
 	}

@@ -28,7 +28,7 @@ func (j *Journal) noteLoss(ctx context.Context, l *local.Loss) {
 	}
 }
 
-// resolveLater lets Run resolve losses.
+// resolveLater lets Run resolve losses. It waits for nobody: see needBase.
 func (j *Journal) resolveLater(lost ...local.Loss) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -71,6 +71,7 @@ func (j *Journal) resolveLosses(ctx context.Context) {
 func (j *Journal) noteResolved(ctx context.Context) {
 	j.removing.Lock()
 	defer j.removing.Unlock()
+	// More was found meanwhile, and its turn comes.
 	if len(j.losses) > 0 {
 		return
 	}
@@ -84,6 +85,7 @@ func (j *Journal) noteResolved(ctx context.Context) {
 // resolveLoss finds out which of the revisions of a loss are nowhere, and reports them as gaps. It waits until all
 // backends have answered; when ctx ends before, the loss is not resolved.
 func (j *Journal) resolveLoss(ctx context.Context, l *local.Loss) (resolved bool) {
+	// Nothing is missing, or it comes again from etcd, or nothing can be asked for: only a timeline has a listing.
 	if l.None() || l.Again || l.Timeline == "" {
 		return true
 	}
@@ -106,6 +108,8 @@ func (j *Journal) resolveLoss(ctx context.Context, l *local.Loss) (resolved bool
 	}
 }
 
+// reportGaps tells of the revisions of a loss that are nowhere: to the log, to Config.Broken, and by asking for a
+// snapshot behind them.
 func (j *Journal) reportGaps(ctx context.Context, l *local.Loss, gaps []local.Loss) {
 	log := j.cfg.Logger.With("timeline", l.Timeline)
 	if len(gaps) == 0 && l.Gone() {
@@ -154,6 +158,7 @@ type held struct {
 func (j *Journal) held(ctx context.Context, t segment.Timeline) (h held, err error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
+	// An error of one ends it: that backend may have the revisions, and a gap that was told is seen by people.
 	for _, u := range j.stores {
 		for _, level := range segment.Levels() {
 			for item, err := range u.store.List(ctx, t, level) {
@@ -167,6 +172,7 @@ func (j *Journal) held(ctx context.Context, t segment.Timeline) (h held, err err
 			}
 		}
 	}
+	// They wait for a backend, and are as good as there.
 	parts, _ := j.log.Sealed()
 	for i := range parts {
 		if p := &parts[i].Header; p.Timeline == t {

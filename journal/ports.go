@@ -8,7 +8,8 @@ import (
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
-// A Source finds the members of one live etcd cluster.
+// A Source finds the members of one live etcd cluster. It tries nothing again: Follow does, after a pause, and then
+// from another endpoint.
 type Source interface {
 	// Dial chooses the best member to follow: a follower that keeps up, where there is one. It passes over the endpoint to
 	// avoid as long as another member is fit. The caller closes the member. The error is a [snapshot.Error] with
@@ -16,8 +17,10 @@ type Source interface {
 	Dial(ctx context.Context, avoid string) (Identity, Member, error)
 }
 
-// A Member is one member of etcd. All questions go to it alone. Its methods may be called at once from several
-// goroutines, and end when ctx does.
+// A Member is one member of etcd. All questions go to it alone: an answer of another member could be older than one
+// that was given before, and a lease or a revision would seem to be gone. Its methods may be called at once from
+// several goroutines, and end when ctx does. No method tries anything again, and an error says nothing of the cluster:
+// the session asks once more, or takes another member.
 type Member interface {
 	// Watch delivers all changes of the keyspace from a revision on, that one included, until ctx ends. It delivers
 	// nothing while it is not read: etcd keeps the next changes in its database.
@@ -45,8 +48,9 @@ type Identity struct {
 
 // A Stream is the changes of the keyspace, revision by revision.
 type Stream interface {
-	// Next waits for more. The revisions are whole and consecutive. It returns a [CompactedError] when etcd does not have
-	// the next one any more.
+	// Next waits for more. The revisions are whole and consecutive: one that is left out is an error, and never a hole. It
+	// returns a [CompactedError] when etcd does not have the next one any more. After any error the stream is over. It
+	// ends when the member is closed, or with the context of its Watch.
 	Next() ([]Change, error)
 }
 

@@ -16,6 +16,7 @@ func (s *session) sync() error {
 	if err := s.journal.log.Sync(); err != nil {
 		return err
 	}
+	// The member is not at fault for a slow disk (observe).
 	s.advanced = s.advanced.Add(time.Since(began))
 	s.useful = s.useful || s.adds()
 	s.journal.noteSynced(s.mark)
@@ -46,6 +47,7 @@ func (s *session) sealLate(ctx context.Context) error {
 func (s *session) seal(ctx context.Context) error {
 	s.due = time.Time{}
 	if s.journal.log.Unsealed().First > 0 {
+		// Whoever goes on from here, maybe another replica, has the newest segment alone to know both from.
 		if err := s.writeMark(); err != nil {
 			return err
 		}

@@ -17,9 +17,6 @@ const (
 	// thousand of them, under the lock of its store, that writes wait noticeably: a new timeline and a new base cost less.
 	MaxCatchUp = 20_000
 
-	// stallTimeout is how long a member may be without the revisions that the cluster has; then another one is followed.
-	stallTimeout = 2 * time.Second
-
 	// maxPending is how many observations wait at most for the first revision of a timeline.
 	maxPending = 1000
 
@@ -78,6 +75,8 @@ func (j *Journal) follow(ctx context.Context, term int64, avoid string) (endpoin
 	if s.from, err = s.begin(ctx); err != nil {
 		return endpoint, false, err
 	}
+	// Not a context with a deadline, which would end the stream as well: only the beginning of the watch is to be in
+	// time.
 	ctx, cancel := context.WithCancelCause(ctx)
 	late := time.AfterFunc(openTimeout, func() { cancel(errNotBegun) })
 	stream, err := member.Watch(ctx, s.from)
@@ -117,7 +116,8 @@ func (s *session) begin(ctx context.Context) (from int64, err error) {
 		return 0, err
 	}
 	cluster := s.id.ClusterID
-	why := cmp.Or(s.journal.takeBreak(), passed)
+	why := cmp.Or(s.journal.pendingBreak(), passed)
+	// For these, one number of etcd is enough. Only a history that passes all of them is read again and compared.
 	switch {
 	case why != nil:
 	case known.Timeline == "":
@@ -139,9 +139,11 @@ func (s *session) begin(ctx context.Context) (from int64, err error) {
 		if !s.journal.positioned {
 			s.journal.stamped, s.journal.auth = s.journal.lastTime(known.Timeline), s.journal.lastAuth(known.Timeline)
 		}
+		// Not the revision behind the end: what is journaled already comes first, to be compared.
 		return known.Anchor, nil
 	}
 	s.begins = why
+	// Not the revision behind it: a timeline begins at once, also where nothing is written any more.
 	return max(current, 1), nil
 }
 
@@ -181,6 +183,7 @@ func (s *session) run(ctx context.Context, cancel context.CancelCauseFunc, strea
 	}()
 	defer func() {
 		cancel(err)
+		// Close ends a Next that does not return. After both goroutines, w.seen needs no lock.
 		s.member.Close()
 		<-done
 		<-done
@@ -264,6 +267,7 @@ func (s *session) take(ctx context.Context, w *watcher, all []Change) error {
 	if err := s.release(); err != nil {
 		return err
 	}
+	// A segment is made in memory, so its size has a bound as well as its time.
 	if _, unsealed := s.journal.log.Size(); unsealed >= segment.MaxContent {
 		return s.seal(ctx)
 	}
@@ -297,6 +301,7 @@ func (s *session) compare(c *Change) error {
 		return err
 	}
 	need := Base{Since: s.verify.Timeline.Start(), Cluster: s.id.ClusterID, Reason: "the journal goes on"}
+	// A base must be there for what goes on, too: the one of its beginning may be gone, or may never have been taken.
 	if s.journal.positioned { // it has asked in this term
 		s.journal.needBase(need)
 	} else { // an earlier process, or another replica, may not have got it either
@@ -313,6 +318,7 @@ func (s *session) add(ctx context.Context, c *Change) error {
 		if err := s.newTimeline(ctx, c); err != nil {
 			return err
 		}
+		// The stream promises it (Stream.Next). A hole that came all the same would be in all later segments.
 	} else if c.Main != s.delivered+1 {
 		return fmt.Errorf("revision %d was delivered after revision %d", c.Main, s.delivered)
 	}
@@ -320,6 +326,7 @@ func (s *session) add(ctx context.Context, c *Change) error {
 	if err := s.writeMark(); err != nil {
 		return err
 	}
+	// It is not before the last revision, nor before the watermark, which says that nothing came until then.
 	c.Time = local.Arrival(local.Arrival(c.Time, s.journal.stamped), s.mark.Time)
 	if err := s.journal.log.Append(c.Revision); err != nil {
 		return err
@@ -338,6 +345,7 @@ func (s *session) newTimeline(ctx context.Context, c *Change) error {
 	if err != nil {
 		return err
 	}
+	// From here on the disk has the timeline. An error before leaves all as it was, and the next session begins it.
 	s.begins, s.mark, s.written = nil, segment.Watermark{}, time.Time{}
 	s.journal.stamped, s.journal.auth = timeline.Start(), nil
 	s.journal.began(ctx, timeline, c.Main, s.known, why)

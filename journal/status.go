@@ -66,6 +66,7 @@ func (j *Journal) Status() Status {
 		if missing.IsZero() {
 			first, missing = unsealed.First, unsealed.FirstTime
 		}
+		// A part that was passed over stays an error, although those behind it were uploaded without one.
 		var bad error
 		for i := range parts {
 			e, _ := u.ending(parts[i].Number)
@@ -89,6 +90,7 @@ func (j *Journal) noteTerm(leading bool) {
 	defer j.mu.Unlock()
 	j.why, j.live = nil, "" // another replica may have led meanwhile
 	j.state = state{leading: leading, complete: segment.Watermark{Time: past(j.state.complete.Time)}}
+	// Nothing is known of the time before, and an age counts from some moment.
 	if leading && j.state.complete.Time.IsZero() {
 		j.state.complete.Time = time.Now()
 	}
@@ -116,6 +118,7 @@ func (j *Journal) noteFollowed(endpoint string) {
 	j.state.endpoint = endpoint
 }
 
+// noteCurrent notes the newest revision of the cluster, which the journal may not have yet.
 func (j *Journal) noteCurrent(revision int64) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -127,6 +130,7 @@ func (j *Journal) noteSynced(mark segment.Watermark) {
 	j.noteMark(mark)
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	// A mark of the future is not taken: its age would be less than nothing until the clock is there.
 	known := &j.state.complete
 	if known.Time = past(known.Time); mark.Time.After(known.Time) && past(mark.Time).Equal(mark.Time) {
 		*known = mark
@@ -156,6 +160,7 @@ func (j *Journal) noteMark(mark segment.Watermark) {
 			return
 		}
 	}
+	// With fewer marks, committed returns an earlier time: a recovery point looks older than it is, and never newer.
 	if len(all) >= maxMarks {
 		for i := range len(all) / 2 {
 			all[i] = all[2*i+1]

@@ -19,7 +19,10 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// A Store is the journal on one backend, to which parts are uploaded. [segments.Segments] is one.
+// A Store is the journal on one backend, to which parts are uploaded. [segments.Segments] is one. Its methods may be
+// called at once from several goroutines. The caller tries again: an upload for ever, as long as the part is on the
+// disk, and a question with the session that asks it. A [snapshot.Error] for damage, or for a manifest that is not
+// trusted, is one that another attempt does not change.
 type Store interface {
 	Name() string
 	// OpenStore returns an error when the backend is not the store that it was, such as an unmounted directory.
@@ -76,6 +79,7 @@ func (u *upload) run(ctx context.Context) {
 	again := time.NewTicker(u.journal.badRetry)
 	defer again.Stop()
 	for ctx.Err() == nil {
+		// Anew each time, the oldest first: others come, and a full disk takes some away meanwhile.
 		parts, changed := u.journal.log.Sealed()
 		i := slices.IndexFunc(parts, func(p local.Part) bool {
 			_, ended := u.ending(p.Number)
@@ -141,6 +145,8 @@ func (u *upload) put(ctx context.Context, p local.Part) error {
 		u.finish(&p, ending{}) // it cannot be stored under this name, now or later
 		return nil
 	}
+	// The object of this name is bad there. A person, or a repair, has to act, and the parts behind it do not wait for
+	// that.
 	if e, ok := errors.AsType[*snapshot.Error](err); ok && e.Retry == 0 && snapshot.IsDamage(err) {
 		u.passOver(ctx, &p, err)
 		return nil
@@ -159,6 +165,7 @@ func (u *upload) finish(p *local.Part, e ending) {
 	if u.outcomes == nil {
 		u.outcomes = map[int64]ending{}
 	}
+	// Without the lock: removing asks all backends for their outcomes, this one among them.
 	u.outcomes[p.Number] = e
 	u.mu.Unlock()
 	u.journal.removeStored(p)
@@ -269,6 +276,7 @@ func (u *upload) based(need Base) {
 	}
 }
 
+// note keeps the outcome of the last attempt, for Status, and for needsBase: a backend that takes nothing gets no base.
 func (u *upload) note(err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -318,6 +326,7 @@ func (j *Journal) gone(ctx context.Context, p *local.Part, err error) error {
 	if !j.log.Has(p.Number) {
 		return errGone // it was removed since its reader began
 	}
+	// The number is given up, and with it the entries; their revisions may still be on a backend (resolveLoss).
 	if err := j.log.GiveUp(p.Number); err != nil {
 		return err
 	}
@@ -343,6 +352,7 @@ func (j *Journal) removeStored(p *local.Part) {
 			return
 		}
 	}
+	// All have refused it for good: another history has its place. The disk has the only copy of this one.
 	if !j.stored(p.Number) {
 		return
 	}
@@ -369,6 +379,7 @@ func (j *Journal) differs(ctx context.Context, backend string, p *local.Part, er
 	j.cfg.Logger.ErrorContext(ctx, "journal on a backend has another history of the same revisions",
 		"backend", backend, "timeline", p.Header.Timeline,
 		"first", p.Header.First, "last", p.Header.Last, "error", err)
+	// A part of an earlier timeline changes nothing any more.
 	if p.Header.Timeline == j.log.Position().Timeline {
 		j.breakWith(broken(segment.CauseDifferent, "backend %s has another history of the revisions %d to %d", backend,
 			p.Header.First, p.Header.Last))
@@ -397,6 +408,7 @@ func (u *upload) lacks(removed []local.Part, whole bool) snapshot.JournalBreak {
 // that none has stay, and nothing more is followed: the history up to here can be restored, and etcd has the next
 // revisions until they are compacted.
 func (j *Journal) shrink(ctx context.Context) error {
+	// A part that one backend has is not lost: the others copy it from there (journal/upkeep).
 	removed, within, err := j.log.Shrink(func(p local.Part) bool { return j.stored(p.Number) })
 	current := j.log.Position().Timeline
 	j.tellLost(ctx, removed, current)

@@ -15,6 +15,10 @@ const (
 	leaseInterval = time.Second // between two lists of the leases
 	authInterval  = time.Minute // between two questions for the revision of users and roles; each is a proposal to all
 
+	// stallTimeout is how long a member may be without the revisions that the cluster has, or without an answer; then
+	// another one is followed.
+	stallTimeout = 2 * time.Second
+
 	maxAsked = 10_000 // leases that wait to be asked for; others are asked for when a list shows them
 	askBatch = 200    // leases that are asked for between two watermarks
 
@@ -113,6 +117,7 @@ func (w *watcher) run(ctx context.Context) error {
 			return context.Cause(ctx)
 		case err == nil:
 			last = time.Now()
+		// A question that fails is asked again in the next round: a member that is busy for a moment is not left.
 		case time.Since(last) > stallTimeout:
 			return fmt.Errorf("etcd does not answer: %w", err)
 		}
@@ -134,6 +139,7 @@ func (w *watcher) observe(ctx context.Context) error {
 		return err
 	}
 	var errs []error
+	// All of them in each round: one that fails, because a role may not ask it, must not keep the others.
 	for _, look := range []func(context.Context, int64) error{w.compaction, w.list, w.askAll, w.users} {
 		errs = append(errs, look(ctx, o.revision))
 	}
@@ -147,6 +153,7 @@ func within[T any](ctx context.Context, ask func(context.Context) (T, error)) (T
 	return ask(ctx)
 }
 
+// send hands an observation to the session. There is no buffer: while the disk is slow, nothing more is asked.
 func (w *watcher) send(ctx context.Context, o observation) error {
 	select {
 	case w.out <- o:
@@ -166,6 +173,7 @@ func (w *watcher) compaction(ctx context.Context, current int64) error {
 		w.compacted, w.before = max(w.compacted, 1), current
 		return nil
 	}
+	// The store is asked again, because the compaction ran between the last round and this answer.
 	after, err := within(ctx, w.member.Current)
 	if err != nil {
 		return err
@@ -182,6 +190,7 @@ func (w *watcher) compaction(ctx context.Context, current int64) error {
 // list lists the leases, and asks for those that are not known: new ones, and those that had no room or no answer
 // before.
 func (w *watcher) list(ctx context.Context, _ int64) error {
+	// An id has eight bytes. Very many leases are listed less often, so that the journal does not become one of leases.
 	pause := max(leaseInterval, time.Duration(8*len(w.leases))*time.Second/listRate)
 	if time.Since(w.listed) < pause {
 		return nil
@@ -198,6 +207,7 @@ func (w *watcher) list(ctx context.Context, _ int64) error {
 			w.want(asked{id: id, again: true})
 		}
 	}
+	// A list begins a new stretch, in which an id is asked for once, and once more behind it if a key names it again.
 	clear(w.since)
 	same := !first && slices.Equal(list.IDs, w.leases)
 	if same && len(w.ask) > 0 {
@@ -240,6 +250,7 @@ func (w *watcher) askAll(ctx context.Context, current int64) error {
 			if known && ttl > 0 && !want.again {
 				continue
 			}
+			// It was asked for since the last list. Keys that come by the thousand must not each make a question.
 			if _, now := w.since[id]; known && now {
 				w.since[id] = true
 				continue
@@ -249,6 +260,7 @@ func (w *watcher) askAll(ctx context.Context, current int64) error {
 			if err != nil {
 				return err
 			}
+			// One that is gone is known with 0, and asked for again when a list or a key names it.
 			w.known[id], w.since[id] = state.TTL, false
 			if known && state.TTL == ttl {
 				continue

@@ -12,7 +12,8 @@ import (
 	"github.com/snapshotd/snapshotd/repository/segments"
 )
 
-// A Listing shows the journal on one backend. [segments.Segments] is one.
+// A Listing shows the journal on one backend. [segments.Segments] is one. Every shows names alone: to
+// read the manifests of all segments, tens of thousands maybe, would take minutes.
 type Listing interface {
 	Name() string
 	// Every yields the segments of all timelines. An error is the last element.
@@ -76,6 +77,7 @@ func Look(ctx context.Context, listings []Listing) Window {
 			held.Ranges = append(held.Ranges, w.describe(ctx, all[0], newest))
 			all = all[n:]
 		}
+		// Before the first range there is no gap in this timeline: the reason is why it began.
 		held.Reason, held.Ranges[0].Reason = held.Ranges[0].Reason, ""
 		w.Timelines = append(w.Timelines, held)
 	}
@@ -97,6 +99,7 @@ func reach(all []span) (n int, newest span) {
 // describe returns the range from the beginning of one segment to the end of another one.
 func (w *Window) describe(ctx context.Context, from, to span) Range {
 	r := Range{First: from.First, Last: to.Last}
+	// One manifest that cannot be read leaves times open, and not the range: names alone say which revisions there are.
 	if m, err := from.listing.Manifest(ctx, from.Ref); err != nil {
 		w.Unread = append(w.Unread, err)
 	} else {

@@ -22,6 +22,46 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
+// facts are what is known of a cluster beside its snapshots.
+type facts interface {
+	Configured() status.Known
+	status.Replicas
+	server.Journal
+}
+
+// known returns the facts of a cluster. One to which its test gives none has a leader, and no schedule.
+func (c *fakeCluster) known() facts {
+	if c.facts == nil {
+		return bare{fakeFacts{leader: "node-1"}, c}
+	}
+	return c.facts
+}
+
+func (c *fakeCluster) Configured() status.Known { return c.known().Configured() }
+
+// bare are the facts of a cluster that has backends alone.
+type bare struct {
+	fakeFacts
+	cluster *fakeCluster
+}
+
+// Leader has no answer of a catalog that is silent: that does not list snapshots, either.
+func (b bare) Leader(ctx context.Context) (string, error) {
+	if b.cluster.silent {
+		_, err := b.cluster.list(ctx, snapshot.Query{})
+		return "", err
+	}
+	return b.leader, nil
+}
+
+func (b bare) Configured() (known status.Known) {
+	known.Store.Prefix = b.cluster.name + "/"
+	for _, name := range b.cluster.backends {
+		known.Places = append(known.Places, status.Place{Name: name, Free: -1})
+	}
+	return known
+}
+
 // fakeFacts are the facts of a cluster that is due every hour.
 type fakeFacts struct {
 	last   time.Time
@@ -199,7 +239,7 @@ func TestTheVerdictIsTheSameWithoutAllOfTheFacts(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for i, c := range threeClusters() {
-		got := string(server.Verdict(t.Context(), server.Cluster{View: c, Facts: c.facts}))
+		got := string(server.Verdict(t.Context(), c, c.known()))
 		if want := resp.GetClusters()[i].GetVerdict().String(); "VERDICT_"+strings.ToUpper(got) != want {
 			t.Errorf("%s is %s, want %s", c.name, got, want)
 		}
@@ -420,7 +460,7 @@ func TestTheRecoveryWindowSaysWhatCanBeRestoredAndWhatIsLost(t *testing.T) {
 		saved("other-history", 15, begin.Add(21*time.Minute)), foreign, saved("first", 12, begin.Add(time.Minute)),
 		saved("before", 11, begin.Add(-time.Minute)))
 	followed := &status.Journal{Kept: 48 * time.Hour, Following: true, Endpoint: "http://10.0.0.1:2379", Lag: 12,
-		Points: []status.Point{
+		Points: []snapshot.RecoveryPoint{
 			{Age: 400 * time.Millisecond}, {Backend: "s3", Age: 7 * time.Second, Error: "it is away"},
 		}}
 	prod.facts = fakeFacts{journal: followed, notes: snapshot.JournalNotes{

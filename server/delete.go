@@ -54,10 +54,8 @@ func (s *service) Prune(ctx context.Context, req *snapshotdv1.PruneRequest) (*sn
 	if err != nil {
 		return nil, &failure{error: err, cluster: c.Name()}
 	}
-	if c.Journal != nil {
-		all, err := c.Journal.JournalRemovals(ctx)
-		resp.Journal = message.Removals(c.Name(), all, req.GetBackends(), err)
-	}
+	all, err := c.Journal.JournalRemovals(ctx)
+	resp.Journal = message.Removals(c.Name(), all, req.GetBackends(), err)
 	return resp, nil
 }
 

@@ -31,7 +31,8 @@ const waitTimeout = 20 * time.Second
 type fakeCluster struct {
 	name      string
 	backends  []string
-	facts     server.Facts
+	facts     facts
+	silent    bool // its catalog answers no question; see list
 	save      func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error)
 	reconcile func(context.Context, cluster.ReconcileRequest) ([]cluster.BackendReport, error)
 	get       func(context.Context, string) (*snapshot.Record, error)
@@ -103,8 +104,7 @@ func failing(err error) *fakeCluster {
 func served(clusters ...*fakeCluster) []server.Cluster {
 	all := make([]server.Cluster, len(clusters))
 	for i, c := range clusters {
-		all[i] = server.Cluster{View: c, Operations: c, Facts: c.facts}
-		all[i].Journal, _ = c.facts.(server.Journal)
+		all[i] = server.Cluster{View: c, Operations: c, Replicas: c.known(), Journal: c.known()}
 	}
 	return all
 }

@@ -72,24 +72,21 @@ func (s *Server) judge(ctx context.Context, c Cluster, patience time.Duration) s
 
 var errNoPlace = errors.New("its turn to be read did not come in time")
 
-// placeToRead waits until the records of a cluster may be read, and returns the facts of its replicas, which may be
-// nil. A catalog that does not answer is found out first, and takes no place.
+// placeToRead waits until the records of a cluster may be read, and returns the facts of its replicas. A catalog that
+// does not answer is found out first, and takes no place.
 func (s *Server) placeToRead(ctx context.Context, c Cluster) (facts status.Replicas, release func(), err error) {
-	if c.Facts == nil {
-		return nil, func() {}, nil
-	}
 	asked, leader := time.Now(), ""
 	err = turns.Within(ctx, func() (err error) {
-		leader, err = c.Facts.Leader(ctx)
+		leader, err = c.Replicas.Leader(ctx)
 		return err
 	})
 	switch {
 	case err == nil:
-		facts = led{c.Facts, leader}
-	case time.Since(asked) > quick:
+		facts = led{c.Replicas, leader}
+	case ctx.Err() != nil, time.Since(asked) > quick:
 		return nil, nil, err
 	default:
-		facts = c.Facts
+		facts = c.Replicas
 	}
 	wait, cancel := turns.BeforeEnd(ctx) // reading takes time, too
 	defer cancel()
@@ -112,33 +109,18 @@ func (l led) Leader(context.Context) (string, error) { return l.leader, nil }
 
 // Verdict returns the verdict on a cluster, until ctx is done, without the facts that are for people alone. It does not
 // go through all records of a large catalog.
-func Verdict(ctx context.Context, c Cluster) status.Verdict {
+func Verdict(ctx context.Context, c View, replicas status.Replicas) status.Verdict {
 	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
 	known := configured(c)
-	known.Err = known.Examine(ctx, c.List, replicas(c))
+	known.Err = known.Examine(ctx, c.List, replicas)
 	known.Tally = &status.Tally{} // what retention removes, and what backends hold, decides nothing
 	return status.Judge(known).Verdict
 }
 
-// replicas returns the facts that replicas tell each other; nil without facts.
-func replicas(c Cluster) status.Replicas {
-	if c.Facts == nil {
-		return nil
-	}
-	return c.Facts
-}
-
 // configured returns what is known of a cluster without its catalog.
-func configured(c Cluster) (known status.Known) {
-	if c.Facts != nil {
-		known = c.Facts.Configured()
-	} else {
-		known.Store.Prefix = c.Name() + "/"
-		for _, name := range c.BackendNames() {
-			known.Places = append(known.Places, status.Place{Name: name, Free: -1})
-		}
-	}
+func configured(c View) status.Known {
+	known := c.Configured()
 	known.Name, known.Now = c.Name(), time.Now()
 	return known
 }

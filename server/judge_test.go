@@ -27,6 +27,7 @@ func TestClustersThatDoNotAnswerHoldUpNoOther(t *testing.T) {
 	var judged sync.WaitGroup
 	for i := range 40 {
 		c := holding(fmt.Sprintf("down-%d", i), nil)
+		c.silent = true
 		c.list = func(ctx context.Context, _ snapshot.Query) (snapshot.Page, error) {
 			others := make(chan struct{})
 			go func() { judged.Wait(); close(others) }()
@@ -67,6 +68,7 @@ func TestAClusterThatWasNotAskedIsNotToldAsOneThatDidNotAnswer(t *testing.T) {
 	all, asked := make([]*fakeCluster, 400), make([]atomic.Bool, 400)
 	for i := range all {
 		all[i] = holding(fmt.Sprintf("c%d", i), nil)
+		all[i].silent = true
 		all[i].list = func(ctx context.Context, _ snapshot.Query) (snapshot.Page, error) {
 			asked[i].Store(true)
 			<-ctx.Done()

@@ -14,8 +14,8 @@ import (
 type Cluster struct {
 	View
 	Operations
-	Facts   Facts   // optional; without them the verdict is of the snapshots alone
-	Journal Journal // optional
+	Replicas status.Replicas
+	Journal  Journal
 
 	// Use says that a call uses the cluster until its context is done. It returns false when the cluster is not served any
 	// more. Optional.
@@ -33,6 +33,9 @@ type View interface {
 	List(ctx context.Context, q snapshot.Query) (snapshot.Page, error)
 	// Follow yields the events that the catalog records after a position, or from now on. It ends with an error.
 	Follow(ctx context.Context, after snapshot.Position) iter.Seq2[snapshot.Moment, error]
+	// Configured returns what the configuration and this machine say of the cluster. It does not wait for the catalog, nor
+	// for a disk that does not answer.
+	Configured() status.Known
 }
 
 // Operations change a cluster's snapshots, or read them.
@@ -50,14 +53,6 @@ type Operations interface {
 	Verify(ctx context.Context, req cluster.VerifyRequest) (*snapshot.Record, error)
 	// Download opens a snapshot for reading; the caller closes it.
 	Download(ctx context.Context, req cluster.DownloadRequest) (*downloading.Download, error)
-}
-
-// Facts are what is known of a cluster beside its snapshots.
-type Facts interface {
-	status.Replicas
-	// Configured returns what the configuration and this machine say of a cluster. It does not wait for the catalog, nor
-	// for a disk that does not answer.
-	Configured() status.Known
 }
 
 // Journal is the journal of a cluster on its backends. Without one, its answers are empty.

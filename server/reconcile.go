@@ -99,7 +99,7 @@ func reconcileAll(ctx context.Context, work []*reconciliation) {
 				}
 			}()
 			w.reports, w.err = w.cluster.Reconcile(ctx, w.req)
-			if done := w.err == nil || errors.Is(w.err, snapshot.ErrBadRecord); done && w.cluster.Journal != nil {
+			if w.err == nil || errors.Is(w.err, snapshot.ErrBadRecord) {
 				w.copies = w.cluster.Journal.ReconcileJournal(ctx, w.req)
 			}
 		})

@@ -7,7 +7,6 @@ import (
 
 	snapshotdv1 "github.com/snapshotd/snapshotd/proto/snapshotd/v1"
 	"github.com/snapshotd/snapshotd/server/message"
-	"github.com/snapshotd/snapshotd/server/status"
 )
 
 // GetRecoveryWindow implements the RPC.
@@ -18,11 +17,9 @@ func (s *clusterService) GetRecoveryWindow(
 	if err != nil {
 		return nil, err
 	}
-	w := status.Window{}
-	if c.Journal != nil {
-		if w, err = c.Journal.Window(ctx); err != nil {
-			return nil, err
-		}
+	w, err := c.Journal.Window(ctx)
+	if err != nil {
+		return nil, err
 	}
 	if err := w.AddAll(ctx, c.List); err != nil {
 		return nil, err

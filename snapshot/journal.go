@@ -31,6 +31,14 @@ func (t *JournalTrouble) Is(other *JournalTrouble, while time.Duration) bool {
 // JournalBehind is how old the recovery point of a journal may be. It is seconds while all is well.
 const JournalBehind = 5 * time.Minute
 
+// RecoveryPoint is how old the newest moment is that could be restored from a place of the journal.
+type RecoveryPoint struct {
+	Backend string // empty for this machine's disk
+	Age     time.Duration
+	Error   string // why the last upload failed; empty when it did not
+	Damaged int64  // segments that are damaged there, as far as they were read back
+}
+
 // JournalPoint is a place where the journal is behind or damaged.
 type JournalPoint struct {
 	Backend  string    // empty for the leader's disk

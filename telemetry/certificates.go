@@ -52,13 +52,3 @@ func (c *certificates) drop(cluster string) {
 	defer c.mu.Unlock()
 	delete(c.clusters, cluster)
 }
-
-// AddCertificate shows when the client certificate for the etcd of a cluster begins and ends, as ask says at each
-// scrape: files are replaced while the service runs. Zero times are no certificate. It ends when the cluster is
-// forgotten.
-func (t *Telemetry) AddCertificate(cluster string, ask func() (begin, end time.Time)) {
-	c := &t.observer.certificates
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.clusters[cluster] = ask
-}

@@ -160,39 +160,3 @@ func proofOf(cluster, kind string, passed bool) metric.MeasurementOption {
 	return metric.WithAttributes(attribute.String("cluster", cluster), attribute.String("kind", kind),
 		attribute.String("status", status))
 }
-
-// JournalChecked counts a check of the journal.
-func (t *Telemetry) JournalChecked(ctx context.Context, cluster, kind string, passed bool) {
-	t.observer.journals.proofs.Add(ctx, 1, proofOf(cluster, kind, passed))
-}
-
-// AddJournal shows the journal of a cluster. Its gaps begin at zero for each of the reasons that they can have, and so
-// do its checks for each kind.
-func (t *Telemetry) AddJournal(
-	ctx context.Context, cluster string, state func() JournalState, reasons, kinds []string,
-) {
-	j := &t.observer.journals
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.clusters[cluster] = state
-	for _, r := range reasons {
-		j.gaps.Add(ctx, 0, gapOf(cluster, r))
-	}
-	for _, k := range kinds {
-		j.proofs.Add(ctx, 0, proofOf(cluster, k, true))
-		j.proofs.Add(ctx, 0, proofOf(cluster, k, false))
-	}
-}
-
-// DropJournal ends the measuring of a cluster's journal.
-func (t *Telemetry) DropJournal(cluster string) {
-	j := &t.observer.journals
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	delete(j.clusters, cluster)
-}
-
-// JournalBroken counts a timeline that has begun because another one could not be continued.
-func (t *Telemetry) JournalBroken(ctx context.Context, cluster, reason string) {
-	t.observer.journals.gaps.Add(ctx, 1, gapOf(cluster, reason))
-}

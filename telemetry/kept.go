@@ -118,13 +118,3 @@ func (k *kept) gone(cluster string) bool {
 func (k *kept) has(cluster, schedule string) bool {
 	return k.forgotten[[2]string{cluster, ""}] || schedule != "" && k.forgotten[[2]string{cluster, schedule}]
 }
-
-// Forget ends the series of a cluster, or of one of its schedules, until it is added again. What still comes of it does
-// not count.
-func (t *Telemetry) Forget(cluster, schedule string) {
-	t.observer.kept.forget(cluster, schedule)
-	if schedule == "" {
-		t.observer.forget(cluster)
-		t.DropJournal(cluster)
-	}
-}

@@ -43,7 +43,7 @@ func (q *repairQueues) register(m metric.Meter) error {
 				queue := c.queued[b]
 				o.ObserveInt64(count, queue.Count, backendOf(name, b))
 				if queue.Count > 0 {
-					o.ObserveFloat64(oldest, float64(queue.Since.UnixMilli())/1e3, backendOf(name, b))
+					o.ObserveFloat64(oldest, unixSeconds(queue.Since), backendOf(name, b))
 				}
 			}
 		}

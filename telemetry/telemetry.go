@@ -9,13 +9,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-logr/logr"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
-	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -36,54 +31,6 @@ type Telemetry struct {
 	handler  http.Handler
 	logs     slog.Handler                  // nil when logs do not leave
 	stops    []func(context.Context) error // side by side
-}
-
-// Start sets up metrics, traces and logs, and makes the first two OpenTelemetry's global ones, with W3C propagation. It
-// waits for no collector: one that cannot be reached is reported to the logger, not more than once a minute.
-func Start(ctx context.Context, cfg Config) (*Telemetry, error) {
-	if err := ValidPrefix(cfg.MetricsPrefix); err != nil {
-		return nil, fmt.Errorf("start telemetry: %w", err)
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
-	complaints := newComplaints(cfg.Logger)
-	otel.SetErrorHandler(complaints)
-	otel.SetLogger(logr.FromSlogHandler(warningsOf(cfg.Logger.Handler())))
-	otel.SetTextMapPropagator(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}))
-
-	t := &Telemetry{}
-	if err := t.start(ctx, cfg, complaints); err != nil {
-		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		cancel() // the parts that were started have nothing to send
-		_ = t.Shutdown(ctx)
-		return nil, fmt.Errorf("start telemetry: %w", err)
-	}
-	return t, nil
-}
-
-func (t *Telemetry) start(ctx context.Context, cfg Config, complaints *complaints) error {
-	res, err := newResource(ctx, cfg)
-	if err != nil {
-		// The attributes of this machine that were found are still useful.
-		cfg.Logger.WarnContext(ctx, "telemetry resource is incomplete", "error", err)
-	}
-	if err := t.startTraces(ctx, cfg, res); err != nil {
-		return err
-	}
-	if err := t.startLogs(ctx, cfg, res); err != nil {
-		return err
-	}
-	registry := prometheus.NewRegistry()
-	if err := t.startMetrics(ctx, cfg, res, registry); err != nil {
-		return err
-	}
-	t.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		ErrorLog:          complaints,
-		ErrorHandling:     promhttp.ContinueOnError,
-		EnableOpenMetrics: true, // exemplars travel in no other format
-	})
-	return nil
 }
 
 // Observer returns the subscriber to the domain's events.
@@ -179,6 +126,62 @@ func (t *Telemetry) AddCluster(ctx context.Context, cluster string, backends []s
 // restore one. There is no time of the last proof then: no alert on its age could end.
 func (t *Telemetry) Unprovable(cluster string) {
 	t.observer.outcomes.change(cluster, func(c *clusterOutcomes) { c.unprovable = true })
+}
+
+// AddCertificate shows when the client certificate for the etcd of a cluster begins and ends, as ask says at each
+// scrape: files are replaced while the service runs. Zero times are no certificate. It ends when the cluster is
+// forgotten.
+func (t *Telemetry) AddCertificate(cluster string, ask func() (begin, end time.Time)) {
+	c := &t.observer.certificates
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clusters[cluster] = ask
+}
+
+// JournalChecked counts a check of the journal.
+func (t *Telemetry) JournalChecked(ctx context.Context, cluster, kind string, passed bool) {
+	t.observer.journals.proofs.Add(ctx, 1, proofOf(cluster, kind, passed))
+}
+
+// AddJournal shows the journal of a cluster. Its gaps begin at zero for each of the reasons that they can have, and so
+// do its checks for each kind.
+func (t *Telemetry) AddJournal(
+	ctx context.Context, cluster string, state func() JournalState, reasons, kinds []string,
+) {
+	j := &t.observer.journals
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.clusters[cluster] = state
+	for _, r := range reasons {
+		j.gaps.Add(ctx, 0, gapOf(cluster, r))
+	}
+	for _, k := range kinds {
+		j.proofs.Add(ctx, 0, proofOf(cluster, k, true))
+		j.proofs.Add(ctx, 0, proofOf(cluster, k, false))
+	}
+}
+
+// DropJournal ends the measuring of a cluster's journal.
+func (t *Telemetry) DropJournal(cluster string) {
+	j := &t.observer.journals
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.clusters, cluster)
+}
+
+// JournalBroken counts a timeline that has begun because another one could not be continued.
+func (t *Telemetry) JournalBroken(ctx context.Context, cluster, reason string) {
+	t.observer.journals.gaps.Add(ctx, 1, gapOf(cluster, reason))
+}
+
+// Forget ends the series of a cluster, or of one of its schedules, until it is added again. What still comes of it does
+// not count.
+func (t *Telemetry) Forget(cluster, schedule string) {
+	t.observer.kept.forget(cluster, schedule)
+	if schedule == "" {
+		t.observer.forget(cluster)
+		t.DropJournal(cluster)
+	}
 }
 
 // Reloaded records whether the last change of the configuration was applied as a whole.

@@ -191,3 +191,7 @@ func readFile(name string) ([]byte, error) {
 	}
 	return os.ReadFile(name)
 }
+
+// ForgetOrigins frees the memory of where each value is from. Problems and warnings that are found later have only the
+// keys.
+func (c *Config) ForgetOrigins() { c.origins = nil }

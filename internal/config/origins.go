@@ -20,10 +20,6 @@ func (o origins) of(path string) string {
 	return ""
 }
 
-// ForgetOrigins frees the memory of where each value is from. Problems and warnings that are found later have only the
-// keys.
-func (c *Config) ForgetOrigins() { c.origins = nil }
-
 // set notes the origin of a value, and forgets those of the values below it.
 func (o origins) set(path, from string) {
 	o.forget(path)

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"reflect"
 	"strconv"
 
 	"github.com/snapshotd/snapshotd/internal/bytesize"
@@ -40,16 +39,4 @@ func (r Rate) PerSecond() (int64, error) {
 			string(r), bytesize.Format(limit.Min))
 	}
 	return n, nil
-}
-
-func (v validator) rate(path string, r Rate) {
-	if _, err := r.PerSecond(); err != nil {
-		v.problem(path, "%v", err)
-	}
-}
-
-// SameButLimits reports whether two clusters differ in no more than the limits of bytes per second.
-func (c Cluster) SameButLimits(other Cluster) bool {
-	other.StreamLimit, other.UploadLimit = c.StreamLimit, c.UploadLimit
-	return reflect.DeepEqual(c, other)
 }

@@ -71,3 +71,9 @@ func each(path string, v reflect.Value, f func(key string, value any)) {
 		}
 	}
 }
+
+// SameButLimits reports whether two clusters differ in no more than the limits of bytes per second.
+func (c Cluster) SameButLimits(other Cluster) bool {
+	other.StreamLimit, other.UploadLimit = c.StreamLimit, c.UploadLimit
+	return reflect.DeepEqual(c, other)
+}

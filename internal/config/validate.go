@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,14 +15,9 @@ import (
 	"github.com/snapshotd/snapshotd/internal/codec/age"
 	"github.com/snapshotd/snapshotd/internal/loopback"
 	"github.com/snapshotd/snapshotd/server/socket"
-	"github.com/snapshotd/snapshotd/snapshot"
 	"github.com/snapshotd/snapshotd/storage"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
-
-// maxName keeps a snapshot's name, of which the node is a part, below the limits of file systems. Names become parts of
-// keys and of metrics' labels.
-const maxName = 100
 
 // The values of settings that have few.
 var (
@@ -34,15 +28,6 @@ var (
 
 // traceID stands for the id of a trace in trace_url.
 const traceID = "{trace_id}"
-
-// validator collects the problems of a configuration.
-type validator struct {
-	*Config
-	dev      bool
-	problems *Problems
-	parts    map[string]bool // that are given: c.origins.parts()
-	names    map[string]int  // of clusters, with the place of the first that has it
-}
 
 func (c *Config) validate(dev bool, problems *Problems) {
 	v := validator{Config: c, dev: dev, problems: problems, parts: c.origins.parts(), names: map[string]int{}}
@@ -61,33 +46,6 @@ func (c *Config) validate(dev bool, problems *Problems) {
 	v.apart()
 	v.access()
 	v.limits()
-}
-
-// problem adds a problem at the origin of a value, or else at its key with the flag that sets it.
-func (v validator) problem(path, format string, args ...any) {
-	where := path
-	switch from := v.origins.of(path); {
-	case strings.Contains(from, ":"):
-		where = from + ": " + path
-	case from != "":
-		where = from
-	default:
-		if flag := flagOf(path); flag != "" {
-			where += " (" + flag + ")"
-		}
-	}
-	v.problems.add(where, format, args...)
-}
-
-// flagOf returns the flag for a path, or "".
-func flagOf(path string) string {
-	inCluster := regexp.MustCompile(`^clusters\[\d+\]\.`).ReplaceAllString(path, "")
-	for _, s := range settings {
-		if (s.cluster != nil) == (inCluster != path) && s.path == inCluster {
-			return "--" + s.flag
-		}
-	}
-	return ""
 }
 
 func (v validator) listeners() {
@@ -296,9 +254,6 @@ func (v validator) signing(s Signing, at string) {
 	}
 }
 
-// given reports whether a part of the configuration is there, even without a value.
-func (v validator) given(path string) bool { return v.parts[path] }
-
 func (v validator) etcd(e *Etcd, at string) {
 	if len(e.Endpoints) > 0 && e.DiscoverySRV != "" {
 		v.problem(at+".discovery_srv", "there are endpoints, too; give one or the other")
@@ -350,38 +305,4 @@ func checkEndpoint(ep string) error {
 		return fmt.Errorf("%q has no host and port; %s", redactURL(ep), want)
 	}
 	return nil
-}
-
-func (v validator) pair(certPath, keyPath, cert, key string) {
-	switch {
-	case cert != "" && key == "":
-		v.problem(keyPath, "is missing; a certificate and its key are needed together")
-	case cert == "" && key != "":
-		v.problem(certPath, "is missing; a key and its certificate are needed together")
-	}
-}
-
-func (v validator) name(path, name string) {
-	if len(name) > maxName || !snapshot.ValidName(name) {
-		v.problem(path, "%.120q is not a name; use up to %d letters, digits, '.', '_' and '-', a letter or digit first",
-			name, maxName)
-	}
-}
-
-func (v validator) oneOf(path, value string, allowed ...string) {
-	if !slices.Contains(allowed, value) {
-		v.problem(path, "%q is not one of %s", value, strings.Join(allowed, ", "))
-	}
-}
-
-func (v validator) notNegative(path string, n int64, shown any) {
-	if n < 0 {
-		v.problem(path, "%v is negative; remove the line for no such rule", shown)
-	}
-}
-
-func (v validator) atLeast(path string, d, least time.Duration) {
-	if d < least {
-		v.problem(path, "%v is too short; %v is the least", d, least)
-	}
 }

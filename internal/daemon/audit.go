@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"time"
 
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/repository"
@@ -38,25 +37,4 @@ func (a auditStore) Create(ctx context.Context, key string, data []byte) error {
 		return nil
 	}
 	return err
-}
-
-// checkAudit stores a record that says so. It stays: there is no way to remove one.
-func (s *Service) checkAudit() *partCheck {
-	c := &partCheck{part: "audit records", seen: map[string]bool{}}
-	store, err := s.openAudit()
-	c.ask = func(ctx context.Context, report func(string, error)) {
-		if err != nil {
-			report("open", err)
-			return
-		}
-		o := audit.NewObjects(audit.ObjectsConfig{Store: store, Node: s.cfg.NodeName})
-		o.Start(ctx)
-		report("store a record", o.Store(ctx, &audit.Record{
-			Time: time.Now().UTC(), Operation: "Check", Kind: "local", Role: "none", Code: "OK", Via: "config check",
-		}))
-		over, cancel := context.WithCancel(ctx)
-		cancel() // what could not be stored is not tried again
-		_ = o.Close(over)
-	}
-	return c
 }

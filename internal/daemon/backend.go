@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"net/url"
+	"time"
 
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/repository"
+	"github.com/snapshotd/snapshotd/snapshot/retention"
 	"github.com/snapshotd/snapshotd/storage"
 	"github.com/snapshotd/snapshotd/storage/driver"
 )
@@ -33,4 +35,25 @@ func (s *Service) openFallback(cluster string, opened *closers) (repository.Back
 	}
 	opened.later("upload fallback of cluster "+cluster, b.Close)
 	return b, nil
+}
+
+// retentions returns the retention of each backend: its own, or the cluster's.
+func retentions(cfg *config.Cluster, node string) map[string]retention.Rules {
+	all := make(map[string]retention.Rules, len(cfg.Backends))
+	for _, b := range cfg.Backends {
+		r := cfg.Retention
+		if b.Retention != nil {
+			r = *b.Retention
+		}
+		zone, err := time.LoadLocation(r.TimeZone) // "" is UTC
+		if err != nil {
+			zone = time.UTC // it was checked when the configuration was read
+		}
+		all[b.On(node)] = retention.Rules{
+			KeepLast: r.KeepLast, KeepHourly: r.KeepHourly, KeepDaily: r.KeepDaily, KeepWeekly: r.KeepWeekly,
+			KeepMonthly: r.KeepMonthly, KeepYearly: r.KeepYearly, KeepWithin: r.KeepWithin, RecoveryWindow: r.RecoveryWindow,
+			MaxTotalBytes: int64(r.MaxTotalBytes), MinKeep: r.MinKeep, OnDemand: r.OnDemand, Adopted: r.Adopted, TimeZone: zone,
+		}
+	}
+	return all
 }

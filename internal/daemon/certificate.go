@@ -97,6 +97,7 @@ func (r *certificateReader) of(file string) status.Certificate {
 	if f.done == nil && time.Since(f.read) >= certificateAge && r.reading < certificateReads {
 		f.done = make(chan struct{})
 		r.reading++
+		// Not in this goroutine: opening a file on a disk that hangs cannot be ended, and a scrape must go on.
 		go r.read(file, f)
 	}
 	if f.done != nil && r.late == 0 {
@@ -129,6 +130,7 @@ func (r *certificateReader) read(file string, f *certificateFile) {
 	}
 	r.reading--
 	close(f.done)
+	// Also when it was late: the next question finds what the disk has said in the end.
 	*f = certificateFile{cert: cert, read: time.Now()}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/internal/codec/age"
@@ -12,6 +13,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/repository/trial"
+	"github.com/snapshotd/snapshotd/server/audit"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
@@ -27,6 +29,7 @@ type Checked struct {
 // once. It starts no service. It leaves nothing behind but a record of itself among those of audit_url, and touches
 // nothing but a key and a few objects of its own.
 func Check(ctx context.Context, cfg *config.Config) []Checked {
+	// A service that was not opened: it has no data directory, which a running one may hold.
 	s := &Service{cfg: cfg, log: slog.New(slog.DiscardHandler), stopLoops: func() {}}
 	defer s.close(ctx)
 	var all []*partCheck
@@ -86,13 +89,13 @@ func (s *Service) checksOf(cfg *config.Cluster) []*partCheck {
 		all = append(all, &partCheck{cluster: cfg.Name, part: part, ask: ask, seen: map[string]bool{}})
 	}
 	add("keys", nil, func(_ context.Context, report func(string, error)) { checkKeys(cfg, report) })
-	saved, err := s.openEtcd(cfg.Etcd, &s.closers)
+	saved, err := openEtcd(cfg.Etcd, &s.closers)
 	add("etcd", err, func(ctx context.Context, report func(string, error)) {
 		etcd.NewSource(saved, etcd.SourceConfig{}).Check(ctx, report)
 	})
 	home := saved
 	if cfg.Catalog.Separate() {
-		home, err = s.openEtcd(cfg.Catalog.Etcd, &s.closers)
+		home, err = openEtcd(cfg.Catalog.Etcd, &s.closers)
 	}
 	var records *catalog.Catalog
 	if err == nil {
@@ -109,6 +112,27 @@ func (s *Service) checksOf(cfg *config.Cluster) []*partCheck {
 		})
 	}
 	return all
+}
+
+// checkAudit stores a record that says so. It stays: there is no way to remove one.
+func (s *Service) checkAudit() *partCheck {
+	c := &partCheck{part: "audit records", seen: map[string]bool{}}
+	store, err := s.openAudit()
+	c.ask = func(ctx context.Context, report func(string, error)) {
+		if err != nil {
+			report("open", err)
+			return
+		}
+		o := audit.NewObjects(audit.ObjectsConfig{Store: store, Node: s.cfg.NodeName})
+		o.Start(ctx)
+		report("store a record", o.Store(ctx, &audit.Record{
+			Time: time.Now().UTC(), Operation: "Check", Kind: "local", Role: "none", Code: "OK", Via: "config check",
+		}))
+		over, cancel := context.WithCancel(ctx)
+		cancel() // what could not be stored is not tried again
+		_ = o.Close(over)
+	}
+	return c
 }
 
 // checkKeys reads the files of keys as the service does when it starts.
@@ -137,13 +161,4 @@ func checkStore(
 	repo := repository.New(repository.Config{Backend: b, Cluster: cfg.Name, Prefix: *cfg.Prefix, Stores: records})
 	_, err := repo.Open(ctx, repository.OpenOptions{})
 	report("recognize the store", err)
-}
-
-// openCatalog builds the catalog of a cluster.
-func openCatalog(cfg *config.Cluster, home *etcd.Conn, log *slog.Logger, opened *closers) *catalog.Catalog {
-	records := catalog.New(catalog.Config{
-		Connect: home.Client, Cluster: cfg.Name, Prefix: cfg.Catalog.Prefix, LockTTL: cfg.LockTTL, Logger: log,
-	})
-	opened.later("catalog of cluster "+cfg.Name, records.Close)
-	return records
 }

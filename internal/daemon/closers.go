@@ -4,7 +4,11 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"time"
 )
+
+// closeTimeout is how long each part may take to close after the server has stopped.
+const closeTimeout = 5 * time.Second
 
 // closers are the parts that were opened, in this order, and have to be closed.
 type closers []closer

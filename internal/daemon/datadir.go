@@ -26,6 +26,7 @@ func openDataDir(path string) (*dataDir, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w (%s)", err, hint)
 	}
+	// A link could lead to a file of somebody else, which would be cut off.
 	f, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("lock the data directory: %w (%s)", err, hint)
@@ -54,6 +55,8 @@ func (d *dataDir) sign() error {
 	return err
 }
 
+// owner names the process that holds the lock, as a hint alone: the lock decides, and the text may be of
+// the process before.
 func (d *dataDir) owner() string {
 	b := make([]byte, 20)
 	n, _ := d.lock.ReadAt(b, 0) // an owner that cannot be read is left out

@@ -4,12 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"path/filepath"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/snapshotd/snapshotd/catalog"
-	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd"
 	"github.com/snapshotd/snapshotd/internal/etcd/drill"
@@ -29,24 +26,26 @@ import (
 // uses. It shares repos with the snapshots: a store whose identity was verified once is for both.
 func (s *Service) openJournal(
 	cfg *config.Cluster, spool string, p parts, repos []*repository.Repository, k keys, c *managed,
-) error {
+) (*following, error) {
 	if !cfg.Journal.Enabled {
-		return nil
+		return nil, nil //nolint:nilnil // none is no error
 	}
 	path, err := filepath.Abs(filepath.Join(s.dir.path, config.JournalDir, cfg.Name))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	f, log := p.following, c.log
-	f.noter = keeping.NewNoter(p.catalog, s.cfg.NodeName, log)
+	log := c.log
+	f := &following{
+		noter: keeping.NewNoter(p.catalog, s.cfg.NodeName, log), prover: s.proverOf(cfg, spool, p, repos, k, log),
+	}
 	var stores []journal.Store
 	var places []upkeep.Place
+	// One store of segments for both: what it knows of its backend is learned once.
 	for _, repo := range repos {
 		store := segments.New(segments.Config{Repository: repo, Recipients: k.recipients, Identities: k.identities})
 		stores = append(stores, store)
 		places = append(places, upkeep.Place{Repository: repo, Segments: store})
 	}
-	f.prover = s.proverOf(cfg, spool, p, repos, k, log)
 	f.journal = journal.New(journal.Config{
 		Source: etcd.NewFollowed(p.source), Stores: stores, Dir: path,
 		FlushInterval: cfg.Journal.FlushInterval, UploadInterval: cfg.Journal.UploadInterval,
@@ -68,8 +67,8 @@ func (s *Service) openJournal(
 	f.keeper = keeping.New(keeping.Config{
 		Journal: f.journal, Places: places, Window: cfg.Journal.Window, Noter: f.noter, Logger: log,
 	})
-	c.following.later("journal", f.journal.Close)
-	return nil
+	c.directory.later("journal", f.journal.Close)
+	return f, nil
 }
 
 // proverOf makes what checks the journal of a cluster, in the spool.
@@ -115,7 +114,8 @@ func noteTimeline(ctx context.Context, c *catalog.Catalog, t segment.Timeline) e
 
 // startJournal starts to upload, and makes the metrics of the journal begin.
 func (c *managed) startJournal(ctx context.Context) {
-	if c.journal == nil {
+	f := c.following
+	if f == nil {
 		return
 	}
 	var causes, kinds []string
@@ -126,11 +126,11 @@ func (c *managed) startJournal(ctx context.Context) {
 		kinds = append(kinds, string(k))
 	}
 	state := func() telemetry.JournalState {
-		return measured(c.journal.Status(), c.prover.UpTo(), c.keeper.State)
+		return measured(f.journal.Status(), f.prover.UpTo(), f.keeper.State)
 	}
 	c.telemetry.AddJournal(ctx, c.Name(), state, causes, kinds)
-	c.noter.Run(ctx, &c.loops)
-	c.loops.Go(func() { c.journal.Run(ctx) })
+	f.noter.Run(ctx, &c.loops)
+	c.loops.Go(func() { f.journal.Run(ctx) })
 }
 
 // measured returns the metrics of a journal. copies tells of those on a backend.
@@ -149,104 +149,4 @@ func measured(s journal.Status, proven time.Time, copies func(backend string) up
 		})
 	}
 	return m
-}
-
-// baseLabel is the label of snapshots that were taken because the journal needs one.
-const baseLabel = "journal"
-
-// saveBase takes a snapshot from which the journal can be replayed, unless there is one, when it is its turn. The rules
-// of retention apply to it as to those of schedules. One that some backends lack is enough: repair brings it there, and
-// the error names them until it has.
-func saveBase(ctx context.Context, c *managed, need journal.Base) error {
-	there, err := c.base(ctx, need)
-	if err != nil {
-		return err
-	}
-	if there != nil {
-		return lacking(&there.Snapshot, c.BackendNames())
-	}
-	if err := awaitTime(ctx, need.Since); err != nil {
-		return err
-	}
-	res, err := c.Save(ctx, cluster.SaveRequest{
-		NamePrefix: config.ScheduledPrefix,
-		Labels:     map[string]string{baseLabel: "base"},
-		Trigger:    snapshot.TriggerScheduled,
-	})
-	if err != nil && res.Snapshot != nil && res.Snapshot.State() == snapshot.StatePartial {
-		return lacking(res.Snapshot, c.BackendNames())
-	}
-	return err
-}
-
-// base returns a snapshot that serves as a base: a READY one if there is one, or a PARTIAL one, or nil. It was to go to
-// all backends: no repair brings that of a schedule with backends of its own to the others.
-func (c *managed) base(ctx context.Context, need journal.Base) (partial *snapshot.Record, err error) {
-	query := snapshot.Query{
-		States: []snapshot.State{snapshot.StateReady, snapshot.StatePartial},
-		From:   need.Since, Until: time.Now().Add(snapshot.ClockTolerance), PageSize: 100,
-	}
-	for {
-		page, err := c.List(ctx, query)
-		if err != nil {
-			return nil, err
-		}
-		for _, rec := range page.Records {
-			lacks := func(name string) bool { return rec.Location(name) == nil }
-			switch {
-			case slices.ContainsFunc(c.BackendNames(), lacks) || !need.Serves(&rec.Snapshot):
-			case rec.State() == snapshot.StateReady:
-				return rec, nil
-			case partial == nil:
-				partial = rec
-			}
-		}
-		if query.PageToken = page.NextPageToken; query.PageToken == "" {
-			return partial, nil
-		}
-	}
-}
-
-// last returns the newest snapshot in one of the states, or nil. One that is of the future was taken by a wrong clock
-// and does not count.
-func (c *managed) last(ctx context.Context, states ...snapshot.State) (*snapshot.Record, error) {
-	page, err := c.List(ctx, snapshot.Query{
-		States: states, Until: time.Now().Add(snapshot.ClockTolerance), PageSize: 1,
-	})
-	if err != nil || len(page.Records) == 0 {
-		return nil, err
-	}
-	return page.Records[0], nil
-}
-
-// lacking is the error that some backends of this replica lack a snapshot; nil when none does.
-func lacking(r *snapshot.Snapshot, backends []string) error {
-	names := slices.DeleteFunc(slices.Clone(backends), func(name string) bool {
-		l := r.Location(name)
-		return l != nil && l.State == snapshot.StateReady
-	})
-	if len(names) == 0 {
-		return nil
-	}
-	return &journal.PartialBase{Lacking: names}
-}
-
-// following is what a leader does beside the domain's loops. All of it is nil without a journal.
-type following struct {
-	journal *journal.Journal
-	keeper  *keeping.Keeper
-	noter   *keeping.Noter
-	prover  *proving.Prover
-}
-
-// during follows etcd as long as lead runs, until ctx, the term of a leader, ends.
-func (f *following) during(ctx context.Context, term int64, lead func()) {
-	var work sync.WaitGroup
-	if f.journal != nil {
-		work.Go(func() { f.journal.Follow(ctx, term) })
-		work.Go(func() { f.keeper.Run(ctx) })
-		work.Go(func() { f.prover.Run(ctx) })
-	}
-	lead()
-	work.Wait()
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/snapshotd/snapshotd/internal/backoff"
 	"github.com/snapshotd/snapshotd/internal/schedule"
+	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
@@ -27,7 +29,7 @@ func (c *managed) end(ctx context.Context, log *slog.Logger) {
 		if c.after != nil {
 			<-c.after
 		}
-		c.following.close(ctx, log)
+		c.directory.close(ctx, log)
 		close(c.ended)
 	})
 }
@@ -52,6 +54,7 @@ func (c *managed) begin(ctx context.Context, run func(context.Context)) {
 	c.loops.Go(func() { run(ctx) })
 	const looks = 2 // at the catalog, each of which counts the first time
 	looked := make(chan struct{}, looks)
+	// Once each: a loop that comes round again while the other one is slow must not end the wait for both.
 	delivered, reread := sync.OnceFunc(func() { looked <- struct{}{} }), sync.OnceFunc(func() { looked <- struct{}{} })
 	deliver := backoff.Repeat(ctx, &c.loops, 0, func(ctx context.Context) time.Duration {
 		defer delivered()
@@ -65,6 +68,7 @@ func (c *managed) begin(ctx context.Context, run func(context.Context)) {
 		return pause
 	})
 	c.changes.wake.Store(&refresh)
+	// Whoever is late goes on beside the others; only its place is given to the next one.
 	late := time.NewTimer(startPatience)
 	defer late.Stop()
 	for range looks {
@@ -110,10 +114,8 @@ func (c *managed) run(ctx context.Context, before *managed) {
 		Reconcile: c.Maintain,
 		Repair:    c.Repair,
 		Runs: []schedule.Runs{
-			{
-				Cluster: c.Name(), Schedules: c.schedules, Save: c.Save, Disown: c.Disown, None: c.none, Ran: c.ran, Due: c.due,
-			},
-			{Cluster: c.Name(), Schedules: c.scrubs, Ran: c.ran, Due: c.due},
+			{Schedules: c.schedules, Save: c.Save, Disown: c.Disown, None: c.none, Ran: c.ran, Due: c.due},
+			{Schedules: c.scrubs, Ran: c.ran, Due: c.due},
 		},
 		Wake:    c.RepairWanted(),
 		Own:     own,
@@ -130,6 +132,23 @@ func (c *managed) runs(name string) bool {
 	return slices.ContainsFunc(slices.Concat(c.scrubs, c.schedules), func(s schedule.Schedule) bool {
 		return s.Name == name
 	})
+}
+
+// verdicts are the values of the label of the metric.
+var verdicts = []string{string(status.Safe), string(status.Attention), string(status.NotSafe), string(status.Unknown)}
+
+// recordVerdict records the verdict on the cluster, as ClusterService would give it.
+func (c *managed) recordVerdict(ctx context.Context) {
+	v := status.Unknown
+	defer func() {
+		if p := recover(); p != nil { // status and the console survive it as well
+			c.log.ErrorContext(ctx, "the cluster could not be judged", "panic", p, "stack", string(debug.Stack()))
+		}
+		if ctx.Err() == nil {
+			c.telemetry.Judged(ctx, c.Name(), string(v), verdicts)
+		}
+	}()
+	v = server.Verdict(ctx, c, c)
 }
 
 // none reports whether the catalog has no snapshot that could be restored.
@@ -184,6 +203,18 @@ func (c *managed) refreshSaves(ctx context.Context) error {
 		c.telemetry.LastSave(&last.AsSaved().Snapshot, c.unscheduled()...)
 	}
 	return nil
+}
+
+// last returns the newest snapshot in one of the states, or nil. One that is of the future was taken by a wrong clock
+// and does not count.
+func (c *managed) last(ctx context.Context, states ...snapshot.State) (*snapshot.Record, error) {
+	page, err := c.List(ctx, snapshot.Query{
+		States: states, Until: time.Now().Add(snapshot.ClockTolerance), PageSize: 1,
+	})
+	if err != nil || len(page.Records) == 0 {
+		return nil, err
+	}
+	return page.Records[0], nil
 }
 
 // refreshRuns reads when the last run was due that has stored a snapshot. Of a scrub, the catalog has only that it

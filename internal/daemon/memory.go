@@ -29,6 +29,7 @@ func (s *Service) boundMemory() {
 	if s.conf.Dev {
 		return
 	}
+	// A reload may have added clusters, and at the start none is open yet.
 	n := max(len(s.cfg.Clusters), len(s.clusters))
 	if os.Getenv("GOGC") == "" {
 		for _, c := range collectors {

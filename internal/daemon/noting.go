@@ -53,6 +53,8 @@ func (n *noting) Observe(_ context.Context, ev snapshot.Event) {
 	}
 }
 
+// noteBackend notes how a backend was reconciled. What is noted already is not changed: a note that stays the same is
+// not written, and its time is that of the first failure.
 func noteBackend(note *snapshot.ReconcileNote, ev snapshot.Event, backend string) {
 	switch known, err := note.Failed[backend], ev.Backends[backend]; {
 	case newer(known.Time, ev.Time):
@@ -74,6 +76,7 @@ func noteDamaged(note *snapshot.ReconcileNote, ev snapshot.Event) {
 // time of the future is that of a clock which was wrong.
 func newer(noted, found time.Time) bool { return noted.After(found) && !noted.After(time.Now()) }
 
+// add puts a finding last, in the place of an older one of its subject: findings are applied in their order.
 func (n *noting) add(about string, note func(*snapshot.ReconcileNote)) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

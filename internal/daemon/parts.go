@@ -1,48 +1,41 @@
 package daemon
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"strings"
 
 	"github.com/snapshotd/snapshotd/catalog"
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/etcd"
-	"github.com/snapshotd/snapshotd/internal/schedule"
 	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/storage/driver"
 )
 
 // parts are the adapters of a cluster.
 type parts struct {
-	source    *etcd.Source
-	catalog   *catalog.Catalog
-	backends  []repository.Backend
-	lead      schedule.Campaign
-	following *following
+	source   *etcd.Source
+	catalog  *catalog.Catalog
+	backends []repository.Backend
 }
 
 // openParts builds the adapters of a cluster.
 func (s *Service) openParts(
 	cfg *config.Cluster, uploads driver.Limiter, log *slog.Logger, opened *closers,
 ) (parts, error) {
-	saved, err := s.openEtcd(cfg.Etcd, opened)
+	saved, err := openEtcd(cfg.Etcd, opened)
 	if err != nil {
 		return parts{}, err
 	}
 	home := saved
 	if cfg.Catalog.Separate() {
-		if home, err = s.openEtcd(cfg.Catalog.Etcd, opened); err != nil {
+		if home, err = openEtcd(cfg.Catalog.Etcd, opened); err != nil {
 			return parts{}, fmt.Errorf("catalog: %w", err)
 		}
 	}
 	records := openCatalog(cfg, home, log, opened)
-	p := parts{source: etcd.NewSource(saved, etcd.SourceConfig{Logger: log}), catalog: records, following: &following{}}
-	p.lead = func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
-		return records.Lead(ctx, s.cfg.NodeName, func(ctx context.Context, term *catalog.Term) {
-			p.following.during(ctx, term.ID(), func() { lead(ctx, term) })
-		})
-	}
+	p := parts{source: etcd.NewSource(saved, etcd.SourceConfig{Logger: log}), catalog: records}
 	for _, b := range cfg.Backends {
 		backend, err := s.openBackend(b, uploads, opened)
 		if err != nil {
@@ -53,9 +46,18 @@ func (s *Service) openParts(
 	return p, nil
 }
 
+// openCatalog builds the catalog of a cluster.
+func openCatalog(cfg *config.Cluster, home *etcd.Conn, log *slog.Logger, opened *closers) *catalog.Catalog {
+	records := catalog.New(catalog.Config{
+		Connect: home.Client, Cluster: cfg.Name, Prefix: cfg.Catalog.Prefix, LockTTL: cfg.LockTTL, Logger: log,
+	})
+	opened.later("catalog of cluster "+cfg.Name, records.Close)
+	return records
+}
+
 // openEtcd builds a connection to an etcd. Files that cannot be read are an error at once; an etcd that does not answer
 // is not.
-func (s *Service) openEtcd(cfg config.Etcd, opened *closers) (*etcd.Conn, error) {
+func openEtcd(cfg config.Etcd, opened *closers) (*etcd.Conn, error) {
 	secret, err := password(cfg)
 	if err != nil {
 		return nil, err
@@ -73,9 +75,27 @@ func (s *Service) openEtcd(cfg config.Etcd, opened *closers) (*etcd.Conn, error)
 	if err != nil {
 		return nil, err
 	}
+	// A wrong path is the mistake of a person, who is there when the service starts. etcd may come later.
 	if err := conn.CheckFiles(); err != nil {
 		return nil, err
 	}
 	opened.later("connection to etcd", conn.Close)
 	return conn, nil
+}
+
+// password returns the password, from the file if there is one. The newline with which editors end files is not part of
+// it.
+func password(cfg config.Etcd) (string, error) {
+	if cfg.PasswordFile == "" {
+		return cfg.Password.Reveal(), nil
+	}
+	b, err := os.ReadFile(cfg.PasswordFile)
+	if err != nil {
+		return "", fmt.Errorf("read etcd's password: %w (password_file, --etcd-password-file)", err)
+	}
+	p := strings.TrimRight(string(b), "\r\n")
+	if p == "" {
+		return "", fmt.Errorf("read etcd's password: %s is empty (password_file, --etcd-password-file)", cfg.PasswordFile)
+	}
+	return p, nil
 }

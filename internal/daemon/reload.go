@@ -9,28 +9,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/disk"
-	"github.com/snapshotd/snapshotd/internal/limit"
 )
-
-// limits are the settings of a cluster that change without a new connection.
-type limits struct {
-	stream *limit.Limit // of reading etcd
-	upload *limit.Limit // of uploads to S3
-}
-
-func newLimits(cfg *config.Cluster) limits {
-	l := limits{stream: limit.New(0), upload: limit.New(0)}
-	l.set(cfg)
-	return l
-}
-
-// set applies the limits of a configuration that was validated.
-func (l limits) set(cfg *config.Cluster) {
-	stream, _ := cfg.StreamLimit.PerSecond()
-	upload, _ := cfg.UploadLimit.PerSecond()
-	l.stream.Set(stream)
-	l.upload.Set(upload)
-}
 
 // filesInterval is how often the files are looked at. Who loses a role in them must lose it without a signal.
 const filesInterval = 2 * time.Second
@@ -105,6 +84,7 @@ func (r *reloader) whole() bool {
 // reload applies all of the configuration as it is now that can be applied while the service runs. A wrong
 // configuration changes nothing, and the rest waits for the next start; both are logged.
 func (r *reloader) reload(ctx context.Context) {
+	// Before it is read: a change that comes meanwhile is seen by the next look.
 	r.seen = disk.Stamp(r.files...)
 	cfg, err := r.conf.Load()
 	if err != nil {
@@ -122,10 +102,28 @@ func (r *reloader) reload(ctx context.Context) {
 		r.log.WarnContext(ctx, "the configuration differs in keys that take effect after a restart",
 			"keys", strings.Join(keys, ", "))
 	}
+	// Each by itself: rules that cannot be applied yet keep no cluster waiting, nor the other way round.
 	r.applySettings(ctx, cfg)
 	r.applyRules(ctx, cfg)
 	r.applyClusters(ctx, cfg.Clusters)
 	cfg.ForgetOrigins() // its settings stay
+}
+
+// applySettings applies the settings of the service in which a configuration differs from the one in effect.
+func (r *reloader) applySettings(ctx context.Context, cfg *config.Config) {
+	keys := r.applied.Settings(cfg)
+	if len(keys) == 0 {
+		return
+	}
+	if err := r.settings.set(cfg); err != nil {
+		r.log.ErrorContext(ctx, "settings not applied", "error", err) // they were validated
+		return
+	}
+	r.applied = cfg
+	r.setPlaces(ctx, cfg)
+	r.server.Apply(r.serverSettings(ctx, cfg))
+	r.boundMemory()
+	r.log.InfoContext(ctx, "settings are in effect", "keys", strings.Join(keys, ", "))
 }
 
 // applyRules applies the rules of access of a configuration. Rules that are gone stay: a service must not open because
@@ -174,6 +172,7 @@ func (r *reloader) applyClusters(ctx context.Context, wanted []config.Cluster) {
 			next = append(next, c)
 			continue
 		}
+		// The old one goes on until the new one is open: a wrong key or path must not end the saves.
 		fresh, err := r.openCluster(ctx, wanted[i])
 		if err == nil {
 			next = append(next, fresh)
@@ -240,38 +239,9 @@ func (s *Service) limit(ctx context.Context, c *managed, cfg *config.Cluster) {
 		return
 	}
 	c.cfg = *cfg
-	c.limits.set(cfg)
+	c.rates.set(cfg)
 	s.log.InfoContext(ctx, "limits are in effect", "cluster", c.Name(), "stream_limit", shown(cfg.StreamLimit),
 		"upload_limit", shown(cfg.UploadLimit))
-}
-
-// forget takes the metrics away that nothing keeps up any more.
-func (s *Service) forget(ctx context.Context, c *managed) {
-	c.certs.drop()
-	successor := named(s.clusters, c.Name())
-	if c.journal != nil && (successor == nil || successor.journal == nil) {
-		s.telemetry.DropJournal(c.Name())
-	}
-	if successor == nil {
-		s.telemetry.Forget(c.Name(), "")
-		s.log.InfoContext(ctx, "cluster is removed", "cluster", c.Name())
-		return
-	}
-	for _, sch := range slices.Concat(c.scrubs, c.schedules) {
-		if !successor.runs(sch.Name) {
-			s.telemetry.Forget(c.Name(), sch.Name)
-		}
-	}
-}
-
-// named returns the cluster of a name; nil when there is none.
-func named(clusters []*managed, name string) *managed {
-	for _, c := range clusters {
-		if c.Name() == name {
-			return c
-		}
-	}
-	return nil
 }
 
 func shown(r config.Rate) string {

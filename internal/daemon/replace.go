@@ -7,9 +7,6 @@ import (
 	"time"
 )
 
-// stopTimeout is how long a reload waits for the loops of clusters that are changed or removed.
-const stopTimeout = 10 * time.Second
-
 // replace serves other clusters. The loops of those that are gone end before those of their successors begin, because
 // both have one directory. One that does not stop keeps its own successor waiting, and no other cluster.
 func (s *Service) replace(ctx context.Context, next, gone []*managed) {
@@ -19,6 +16,7 @@ func (s *Service) replace(ctx context.Context, next, gone []*managed) {
 	for _, c := range gone {
 		c.successor.Store(named(next, c.Name()))
 		c.stop()
+		// Nobody waits for it but awaitEnds, and that not for ever: a disk that hangs must not keep the reload.
 		go c.end(ctx, s.log)
 	}
 	s.awaitEnds(ctx, gone) // so that calls of the successors meet no loops of theirs
@@ -35,6 +33,7 @@ func (s *Service) replace(ctx context.Context, next, gone []*managed) {
 	}
 	for _, c := range gone {
 		s.forget(ctx, c)
+		// Calls that began before may still use it, so its connections stay until the last of them has ended.
 		s.retired.Go(func() { s.retire(ctx, c) })
 	}
 	s.boundMemory()
@@ -51,6 +50,7 @@ func (s *Service) awaitEnds(ctx context.Context, gone []*managed) {
 			continue
 		case <-late.Done():
 		}
+		// Both may be true at once, and then it has ended.
 		select {
 		case <-c.ended:
 		default:
@@ -104,4 +104,23 @@ func (s *Service) retire(ctx context.Context, c *managed) {
 		}
 	}
 	c.closers.close(ctx, s.log)
+}
+
+// forget takes the metrics away that nothing keeps up any more.
+func (s *Service) forget(ctx context.Context, c *managed) {
+	c.certs.drop()
+	successor := named(s.clusters, c.Name())
+	if c.following != nil && (successor == nil || successor.following == nil) {
+		s.telemetry.DropJournal(c.Name())
+	}
+	if successor == nil {
+		s.telemetry.Forget(c.Name(), "")
+		s.log.InfoContext(ctx, "cluster is removed", "cluster", c.Name())
+		return
+	}
+	for _, sch := range slices.Concat(c.scrubs, c.schedules) {
+		if !successor.runs(sch.Name) {
+			s.telemetry.Forget(c.Name(), sch.Name)
+		}
+	}
 }

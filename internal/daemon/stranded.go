@@ -23,6 +23,7 @@ func (s *Service) tellStranded(ctx context.Context) {
 		dir, err := filepath.Abs(filepath.Join(kept, name))
 		prefix, found := keptUnder(dir)
 		if err != nil || !found || named(s.clusters, name) != nil {
+			// It is told again when it happens again: the cluster was configured for a while, or the directory was empty.
 			delete(s.stranded, name)
 			continue
 		}

@@ -3,7 +3,6 @@ package daemon
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -67,6 +66,7 @@ func schedulesOf(cfg *config.Cluster) ([]schedule.Schedule, error) {
 		if err != nil {
 			return nil, fmt.Errorf("schedule %q: %w", c.Name, err)
 		}
+		// A label of the configuration takes its place: somebody may name schedules in another way.
 		labels := map[string]string{"schedule": c.Name}
 		maps.Copy(labels, c.Labels)
 		all = append(all, schedule.Schedule{Name: c.Name, Spec: spec, Jitter: c.Jitter, Save: cluster.SaveRequest{
@@ -74,24 +74,6 @@ func schedulesOf(cfg *config.Cluster) ([]schedule.Schedule, error) {
 		}})
 	}
 	return all, nil
-}
-
-// withJournal makes a scrub read a share of the journal's segments back, too, and one that drills restore a random
-// revision of the recovery window, where there is a journal.
-func withJournal(scrub scrubbing, f *following) scrubbing {
-	if f.journal == nil {
-		return scrub
-	}
-	return func(ctx context.Context, s cluster.Scrub) error {
-		err := scrub(ctx, s)
-		if s.Share > 0 && ctx.Err() == nil {
-			err = errors.Join(err, f.keeper.Scrub(ctx, s.Share))
-		}
-		if s.Drill && ctx.Err() == nil {
-			err = errors.Join(err, f.prover.Drill(ctx))
-		}
-		return err
-	}
 }
 
 // noteRetry and lastNoteRetry are the pauses after which it is tried again to note how a scrub has ended.

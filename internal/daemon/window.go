@@ -12,12 +12,14 @@ import (
 // Window implements [server.Journal].
 func (f facts) Window(ctx context.Context) (status.Window, error) {
 	w := status.Window{Journal: f.followed()}
-	if f.journal == nil {
+	if f.following == nil {
 		return w, nil
 	}
+	// Without a journal there is nothing to estimate: snapshots alone are exact.
 	w.Estimates = status.Estimates()
-	found := f.keeper.Window(ctx)
+	found := f.following.keeper.Window(ctx)
 	w.Partial = found.Partial
+	// Directories of other nodes are not seen from here, so that no more can be said of them.
 	where := "no backend of this replica"
 	if w.Partial {
 		where = "no backend that answers"
@@ -50,10 +52,10 @@ func (f facts) Window(ctx context.Context) (status.Window, error) {
 
 // JournalRemovals implements [server.Journal].
 func (f facts) JournalRemovals(ctx context.Context) ([]status.JournalRemoval, error) {
-	if f.journal == nil {
+	if f.following == nil {
 		return nil, nil
 	}
-	all, err := f.keeper.Plan(ctx)
+	all, err := f.following.keeper.Plan(ctx)
 	var removals []status.JournalRemoval
 	for _, r := range all {
 		removals = append(removals, status.JournalRemoval{
@@ -66,32 +68,15 @@ func (f facts) JournalRemovals(ctx context.Context) ([]status.JournalRemoval, er
 
 // ReconcileJournal implements [server.Journal].
 func (f facts) ReconcileJournal(ctx context.Context, req cluster.ReconcileRequest) (all []status.JournalCopies) {
-	if f.journal == nil {
+	if f.following == nil {
 		return nil
 	}
 	task := upkeep.Task{Into: req.Backends, Repair: req.Repair, ValidateOnly: req.ValidateOnly}
-	for _, done := range f.keeper.Reconcile(ctx, task) {
+	for _, done := range f.following.keeper.Reconcile(ctx, task) {
 		all = append(all, status.JournalCopies{
 			Backend: done.Backend, Segments: int64(done.Segments), Bytes: done.Bytes, Lacking: done.Lacking,
-			Damaged: f.keeper.State(done.Backend).Damaged, Err: done.Err,
+			Damaged: f.following.keeper.State(done.Backend).Damaged, Err: done.Err,
 		})
 	}
 	return all
-}
-
-// followed returns how far the journal is; nil without one.
-func (f facts) followed() *status.Journal {
-	if f.journal == nil {
-		return nil
-	}
-	s := f.journal.Status()
-	j := &status.Journal{Following: s.Leading, Endpoint: s.Endpoint, Kept: f.kept}
-	if !s.Leading {
-		return j
-	}
-	j.Lag = s.Lag()
-	for _, p := range f.keeper.Points(s) {
-		j.Points = append(j.Points, status.Point(p))
-	}
-	return j
 }

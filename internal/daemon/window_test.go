@@ -22,7 +22,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// TestAWindowIsPartialWithoutABackendThatIsNotMounted although that looks empty: what it holds is not known, and not lost.
+// TestAWindowIsPartialWithoutABackendThatIsNotMounted although that looks empty: what it holds is not known, and not
+// lost.
 func TestAWindowIsPartialWithoutABackendThatIsNotMounted(t *testing.T) {
 	client := embedded.StartEtcd(t).Client(t)
 	c := catalog.New(catalog.Config{Cluster: "default", Connect: func(context.Context) (*clientv3.Client, error) { return client, nil }})
@@ -46,7 +47,7 @@ func TestAWindowIsPartialWithoutABackendThatIsNotMounted(t *testing.T) {
 	window := func() status.Window {
 		j := journal.New(journal.Config{Dir: t.TempDir()})
 		k := keeping.New(keeping.Config{Journal: j, Places: places, Logger: slog.New(slog.DiscardHandler)})
-		w, err := facts{catalog: c, journal: j, keeper: k}.Window(t.Context())
+		w, err := facts{catalog: c, following: &following{journal: j, keeper: k}}.Window(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

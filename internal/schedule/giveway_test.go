@@ -46,7 +46,7 @@ func TestALeaderGivesWayWhenNoWorkIsUnderWay(t *testing.T) {
 		stop := start(t, schedule.Config{
 			Interval:  every(4 * time.Hour),
 			Reconcile: func(context.Context) error { note("reconcile"); return nil },
-			Runs: []schedule.Runs{{Cluster: "default", Save: save, Schedules: []schedule.Schedule{
+			Runs: []schedule.Runs{{Save: save, Schedules: []schedule.Schedule{
 				{Name: "s", Spec: spec(t, "0 2,14 * * *", "")},
 			}}},
 			Lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {

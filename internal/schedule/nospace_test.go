@@ -66,7 +66,7 @@ func (x *full) lead(ctx context.Context, each schedule.Spec) {
 	}
 	schedule.New(schedule.Config{
 		Interval: every(time.Hour), Reconcile: x.Maintain,
-		Runs: []schedule.Runs{{Cluster: "prod", Schedules: []schedule.Schedule{{Name: "a", Spec: each}}, Save: save}},
+		Runs: []schedule.Runs{{Schedules: []schedule.Schedule{{Name: "a", Spec: each}}, Save: save}},
 		Lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
 			return x.records.Lead(ctx, "node-1", func(ctx context.Context, term *catalog.Term) { lead(ctx, term) })
 		},

@@ -42,7 +42,6 @@ const (
 
 // Runs are the schedules of a cluster, and the operations that the leader needs for them.
 type Runs struct {
-	Cluster   string
 	Schedules []Schedule
 	Save      func(context.Context, cluster.SaveRequest) (cluster.SaveResult, error)
 	Ran       func(ctx context.Context, schedule string, due time.Time, r Result) // optional; a run has ended
@@ -59,8 +58,9 @@ type Runs struct {
 	// does not lead any more. Optional.
 	Due func(ctx context.Context, schedule string, begins time.Time)
 
-	log  *slog.Logger
-	work *sync.RWMutex // the loop's
+	cluster string // this and the rest are the loop's
+	log     *slog.Logger
+	work    *sync.RWMutex
 }
 
 // Pauses before another attempt.
@@ -273,7 +273,7 @@ func (r *runner) jitter(e *entry) time.Duration {
 		return 0
 	}
 	h := fnv.New64a()
-	_, _ = fmt.Fprintf(h, "%s/%s/%d", r.Cluster, e.Name, e.due.Unix())
+	_, _ = fmt.Fprintf(h, "%s/%s/%d", r.cluster, e.Name, e.due.Unix())
 	return time.Duration(h.Sum64() % uint64(most))
 }
 
@@ -355,7 +355,7 @@ func (r *runner) traced(ctx, leading context.Context, e *entry) (context.Context
 		if e.Do != nil {
 			name = strings.TrimPrefix(e.Name, "@")
 		}
-		_, e.trace = span.Run(ctx, name, span.Cluster.String(r.Cluster), span.Schedule.String(e.Name))
+		_, e.trace = span.Run(ctx, name, span.Cluster.String(r.cluster), span.Schedule.String(e.Name))
 	}
 	return e.trace.In(ctx), e.trace.In(leading)
 }

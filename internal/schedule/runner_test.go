@@ -140,16 +140,22 @@ func spec(t *testing.T, text, zone string) schedule.Spec {
 }
 
 func runs(s *saves, all ...schedule.Schedule) schedule.Runs {
-	return schedule.Runs{Cluster: "default", Schedules: all, Save: s.save}
+	return schedule.Runs{Schedules: all, Save: s.save}
 }
 
 // leadFor leads for a while.
 func leadFor(t *testing.T, m *memory, r schedule.Runs, d time.Duration) {
 	t.Helper()
+	leadCluster(t, "default", m, r, d)
+}
+
+func leadCluster(t *testing.T, cluster string, m *memory, r schedule.Runs, d time.Duration) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), d)
 	defer cancel()
 	schedule.New(schedule.Config{
-		Interval: every(time.Hour), Reconcile: func(context.Context) error { return nil }, Runs: []schedule.Runs{r},
+		Cluster: cluster, Runs: []schedule.Runs{r},
+		Interval: every(time.Hour), Reconcile: func(context.Context) error { return nil },
 		Lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
 			lead(ctx, m.newTerm())
 			return ctx.Err()
@@ -397,10 +403,9 @@ func TestJitterIsTheSameEverywhereAndDelaysByHalfTheIntervalAtMost(t *testing.T)
 		at := func(cluster string) []time.Time {
 			var s saves
 			r := runs(&s, schedule.Schedule{Name: "a", Spec: spec(t, "* * * * *", ""), Jitter: time.Hour})
-			r.Cluster = cluster
 			m := newMemory()
 			m.last["a"] = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
-			leadFor(t, m, r, 10*time.Minute-time.Since(m.last["a"])%time.Minute)
+			leadCluster(t, cluster, m, r, 10*time.Minute-time.Since(m.last["a"])%time.Minute)
 			return s.at
 		}
 		differ := map[time.Duration]bool{}
@@ -454,7 +459,8 @@ func TestThePauseIsTheLongestBetweenRuns(t *testing.T) {
 	}
 }
 
-// A run in the hour that summer time skips is due after it. In the hour that comes twice when it ends, a run is due twice.
+// A run in the hour that summer time skips is due after it. In the hour that comes twice when it ends, a run is due
+// twice.
 func TestRunsOfTheHoursInWhichSummerTimeChanges(t *testing.T) {
 	for _, tc := range []struct {
 		text, after string

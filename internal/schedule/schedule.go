@@ -28,7 +28,7 @@ const intervalSpread = 0.05
 
 // Config of a [Loop].
 type Config struct {
-	Cluster   string                                                // whose loop it is, for traces
+	Cluster   string                                                // whose loop it is; for traces and jitter
 	Interval  func() time.Duration                                  // between the end of one reconcile and the next
 	Lead      Campaign                                              // calls lead while this replica leads
 	Reconcile func(ctx context.Context) error                       // an error is logged; the loop goes on
@@ -72,8 +72,7 @@ func New(cfg Config) *Loop {
 	l := &Loop{unfollow: func() {}, work: cmp.Or(cfg.Work, new(sync.RWMutex))}
 	cfg.Runs = slices.Clone(cfg.Runs)
 	for i := range cfg.Runs {
-		cfg.Runs[i].log = cfg.Logger
-		cfg.Runs[i].work = l.work
+		cfg.Runs[i].cluster, cfg.Runs[i].log, cfg.Runs[i].work = cfg.Cluster, cfg.Logger, l.work
 		if cfg.Runs[i].Ran == nil {
 			cfg.Runs[i].Ran = func(context.Context, string, time.Time, Result) {}
 		}

@@ -88,7 +88,7 @@ func newTraced(t *testing.T) *traced {
 func (x *traced) lead(ctx context.Context, schedules ...schedule.Schedule) {
 	schedule.New(schedule.Config{
 		Cluster: "prod", Interval: every(time.Hour), Reconcile: x.Maintain, Repair: x.Repair, Wake: x.wake,
-		Runs: []schedule.Runs{{Cluster: "prod", Schedules: schedules, Save: x.Save}},
+		Runs: []schedule.Runs{{Schedules: schedules, Save: x.Save}},
 		Lead: func(ctx context.Context, lead func(context.Context, schedule.Term)) error {
 			return x.records.Lead(ctx, "node-1", func(ctx context.Context, term *catalog.Term) { lead(ctx, term) })
 		},

@@ -32,6 +32,7 @@ func (k *Keeper) repair(ctx context.Context, live segment.Timeline) (more bool) 
 // for that.
 func (k *Keeper) Reconcile(ctx context.Context, task upkeep.Task) (all []upkeep.Copied) {
 	for more := true; more && ctx.Err() == nil; {
+		// Asked anew for each share: it takes minutes, and another timeline may have begun.
 		task.Live = k.journal.Live()
 		more = false
 		for i, done := range k.copies.Reconcile(ctx, task, time.Now()) {
@@ -83,6 +84,7 @@ func (k *Keeper) Scrub(ctx context.Context, share int) error {
 	k.log.InfoContext(ctx, "segments of the journal were read back", "segments", done.Segments, "bytes", done.Bytes,
 		"damaged", len(done.Damaged))
 	if len(done.Damaged) > 0 {
+		// One token is enough: a repair looks at all that is known to be damaged.
 		select {
 		case k.wake <- struct{}{}:
 		default:

@@ -56,6 +56,7 @@ func (k *Keeper) Run(ctx context.Context) {
 	defer watch.Wait()
 	watch.Go(func() { k.watch(ctx) })
 	watch.Go(func() { k.tell(ctx) })
+	// Another replica may have repaired, or found damage, since the last term of this one.
 	k.copies.Forget()
 	var (
 		past   = due{every: pruneEvery} // the merge of the timelines of the past
@@ -68,6 +69,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		if err != nil {
 			return
 		}
+		// One after the other, and merges first: a repair copies fewer objects then, and a prune lists fewer.
 		live, all := k.journal.Live(), past.now()
 		for _, p := range k.pruner.Places {
 			woken = k.merge(ctx, p, live, all) || woken
@@ -129,6 +131,7 @@ func (k *Keeper) merge(ctx context.Context, p upkeep.Place, live segment.Timelin
 	unmerged(ctx, log, err)
 	written, removed := 0, 0
 	for i, t := range timelines {
+		// While no timeline is live, the newest may be: etcd may be away, and a term goes on.
 		if !all && t != live && (live != "" || i < len(timelines)-1) {
 			continue
 		}
@@ -175,6 +178,7 @@ func (k *Keeper) prune(ctx context.Context, live segment.Timeline) {
 	if n > 0 {
 		k.log.InfoContext(ctx, "journal pruned", "segments", n)
 	}
+	// Also after a prune that failed: leftovers need no proof of what must stay.
 	swept, err := k.copies.Sweep(ctx, live, time.Now())
 	if err != nil && ctx.Err() == nil {
 		k.log.ErrorContext(ctx, "leftovers of the journal are not swept", "next_in", pruneEvery, "error", err)

@@ -72,6 +72,7 @@ func (n *Noter) Run(ctx context.Context, work *sync.WaitGroup) {
 // write notes what waits, and returns the pause until the next attempt.
 func (n *Noter) write(ctx context.Context) time.Duration {
 	n.mu.Lock()
+	// Taken out first: what is found while the catalog answers waits for the next attempt.
 	all := n.waiting
 	n.waiting = nil
 	n.mu.Unlock()
@@ -102,7 +103,7 @@ func (n *Noter) write(ctx context.Context) time.Duration {
 // trouble notes where the journal is behind or damaged, unless that was noted, and returns what is noted now: while all
 // is well, or nothing moves, the catalog is not asked.
 func (n *Noter) trouble(
-	ctx context.Context, points []Point, noted *snapshot.JournalTrouble,
+	ctx context.Context, points []snapshot.RecoveryPoint, noted *snapshot.JournalTrouble,
 ) *snapshot.JournalTrouble {
 	is := trouble(n.node, points, time.Now())
 	if noted != nil && noted.Is(is, troubleAge) {
@@ -122,6 +123,7 @@ func (n *Noter) trouble(
 // a directory of its own, those that were filled, or lie before all that can be restored, are forgotten.
 func (n *Noter) look(ctx context.Context, places []upkeep.Place, now time.Time) error {
 	w, away := look(ctx, places)
+	// Nothing was seen. With some of them, breaks can be added, though none forgotten.
 	if len(away) == len(places) {
 		return errors.Join(away...)
 	}

@@ -132,13 +132,13 @@ func TestWhatTheBackendsShowIsInTheCatalog(t *testing.T) {
 func TestTheLeaderNotesWhereTheJournalIsBehind(t *testing.T) {
 	notes := &fakeNotes{}
 	n := NewNoter(notes, "node-1", slog.New(slog.DiscardHandler))
-	behind := func(age time.Duration, why string) []Point {
-		return []Point{{Age: time.Second}, {Backend: "s3", Age: age, Error: why}}
+	behind := func(age time.Duration, why string) []snapshot.RecoveryPoint {
+		return []snapshot.RecoveryPoint{{Age: time.Second}, {Backend: "s3", Age: age, Error: why}}
 	}
 	var noted *snapshot.JournalTrouble
 	for _, tc := range []struct {
 		what   string
-		points []Point
+		points []snapshot.RecoveryPoint
 		away   bool
 		writes bool
 		want   int // places
@@ -151,7 +151,7 @@ func TestTheLeaderNotesWhereTheJournalIsBehind(t *testing.T) {
 		{"for another reason", behind(20*time.Minute, "it is full"), false, true, 1},
 		{"it goes on a little", behind(16*time.Minute, "it is full"), false, false, 1},
 		{"it goes on, and is behind", behind(8*time.Minute, "it is full"), false, true, 1},
-		{"a segment is damaged, too", append(behind(8*time.Minute, "it is full"), Point{Backend: "local", Damaged: 1}), false, true, 2},
+		{"a segment is damaged, too", append(behind(8*time.Minute, "it is full"), snapshot.RecoveryPoint{Backend: "local", Damaged: 1}), false, true, 2},
 		{"all is well again", behind(time.Second, ""), false, true, 0},
 	} {
 		_, _, before := notes.now()
@@ -171,7 +171,7 @@ func TestTheLeaderNotesWhereTheJournalIsBehind(t *testing.T) {
 func TestTheTroubleIsWhereTheJournalIsBehindOrDamaged(t *testing.T) {
 	now := time.Now()
 	never := time.Since(time.Time{}) // the age of what was never complete
-	got := trouble("node-1", []Point{
+	got := trouble("node-1", []snapshot.RecoveryPoint{
 		{Age: time.Second},
 		{Backend: "s3", Age: 9 * time.Minute, Error: "access denied."},
 		{Backend: "local", Age: time.Second, Damaged: 2},

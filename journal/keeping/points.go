@@ -7,19 +7,13 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Point is how old the newest moment is that could be restored from a place.
-type Point struct {
-	Backend string // empty for this machine's disk
-	Age     time.Duration
-	Error   string // why the last upload failed; empty when it did not
-	Damaged int64  // segments that are damaged there, as far as they were read back
-}
-
 // Points returns how far the journal is on this machine's disk and on each backend.
-func (k *Keeper) Points(s journal.Status) []Point {
-	all := []Point{{Age: time.Since(s.Complete)}}
+func (k *Keeper) Points(s journal.Status) []snapshot.RecoveryPoint {
+	all := []snapshot.RecoveryPoint{{Age: time.Since(s.Complete)}}
 	for _, b := range s.Stores {
-		p := Point{Backend: b.Name, Age: time.Since(b.Complete), Damaged: k.copies.State(b.Name).Damaged}
+		p := snapshot.RecoveryPoint{
+			Backend: b.Name, Age: time.Since(b.Complete), Damaged: k.copies.State(b.Name).Damaged,
+		}
 		if b.Err != nil {
 			p.Error = b.Err.Error()
 		}
@@ -30,7 +24,7 @@ func (k *Keeper) Points(s journal.Status) []Point {
 
 // trouble returns what a leader notes for the other replicas of how far the journal is: where it is behind or damaged.
 // Of a place that has never been complete, the age is the greatest that there is.
-func trouble(node string, points []Point, now time.Time) *snapshot.JournalTrouble {
+func trouble(node string, points []snapshot.RecoveryPoint, now time.Time) *snapshot.JournalTrouble {
 	t := &snapshot.JournalTrouble{Node: node}
 	for _, p := range points {
 		at := snapshot.JournalPoint{Backend: p.Backend, Error: p.Error, Damaged: p.Damaged}

@@ -7,4 +7,16 @@
 //
 // The traces of a crash are repaired by [Log.Open]: a tail that is not whole is cut off. Nothing before the last
 // [Log.Sync] is ever lost by a crash.
+//
+// A crash leaves one of these, and each of them has one meaning:
+//
+//	entries without facts    the part was being begun, and nothing was added: the number is passed over
+//	facts without entries    the part was being removed, or somebody has removed its entries: the facts go as well, and
+//	                         the note (position) tells the two apart
+//	a torn end of the last   it was never promised: it is cut off
+//	a torn end of another    damage: what is whole of it is kept, and the rest is looked for on the backends
+//	NNN.json.tmp             facts were being written: they are removed
+//
+// The file "position" says where the last sealed part ended and which parts were removed on purpose. Without it, a
+// directory from which somebody has removed files would look like one whose parts were all uploaded.
 package local

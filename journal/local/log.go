@@ -123,6 +123,7 @@ func (l *Log) Continue(from Position) {
 	l.last = from
 }
 
+// begin makes the files of a new part. The caller holds the lock, and no part is open.
 func (l *Log) begin(h segment.Header) error {
 	p := &Part{Number: l.next, Header: h, dir: l.dir}
 	f, err := p.create()
@@ -133,6 +134,8 @@ func (l *Log) begin(h segment.Header) error {
 	if err != nil {
 		return fmt.Errorf("begin a part of the journal: %w", err)
 	}
+	// The facts come last. A crash between the two leaves entries without facts, which are no part; facts without entries
+	// would be the trace of a removal (Part.recover).
 	if err := p.writeFacts(); err != nil {
 		return errors.Join(fmt.Errorf("begin a part of the journal: %w", err), f.Close(), p.remove())
 	}
@@ -157,6 +160,7 @@ func (l *Log) Append(e segment.Entry) error {
 	if l.scratch = frame; cap(frame) > 4*bufferSize {
 		l.scratch = nil // one large revision does not cost its memory for ever
 	}
+	// A copy, so that an entry which does not follow changes nothing.
 	h, before := l.open.Header, l.open.Header.Chain
 	if err := h.Add(e); err != nil {
 		return fmt.Errorf("add to the journal: %w", err)
@@ -181,6 +185,7 @@ func (l *Log) Sync() error {
 	return l.sync()
 }
 
+// sync is Sync under the lock. What is durable is noted only here: synced is what Abandon goes back to.
 func (l *Log) sync() error {
 	if l.dirty && l.failed == nil {
 		if l.failed = l.buffer.Flush(); l.failed == nil {
@@ -229,6 +234,7 @@ func (l *Log) seal() error {
 // put puts the open part, all of which is synced, behind the sealed ones.
 func (l *Log) put() error {
 	p := l.open
+	// An error of Close loses nothing, because all was synced. The part counts, and the caller hears of it.
 	err := l.file.Close()
 	l.open, l.file, l.buffer = nil, nil, nil
 	if p.Header.First == 0 {
@@ -277,6 +283,7 @@ func (l *Log) Abandon() error {
 	}
 	l.open.Header, l.open.Size, l.last = l.synced.header, l.synced.size, l.synced.last
 	l.dirty, l.failed = false, nil
+	// What is behind the last sync may be whole or not, in any order of blocks. It must not be read again.
 	err := l.file.Truncate(l.synced.size)
 	if err == nil {
 		err = l.file.Sync()

@@ -32,6 +32,7 @@ const (
 	badSuffix     = ".bad" // behind the others, of files that were set aside
 )
 
+// path has the number in hex, of one width, so that a listing of the directory has the parts in their order.
 func (p *Part) path(suffix string) string {
 	return filepath.Join(p.dir, fmt.Sprintf("%016x%s", p.Number, suffix))
 }
@@ -137,6 +138,7 @@ func (p *Part) recover(sealed bool) (last Position, damage, err error) {
 	switch err = cmp.Or(wrong, err); {
 	case err == nil || errors.Is(err, os.ErrNotExist):
 		return last, nil, err
+	// Nothing of it was promised: Sync had not returned. In a sealed part the same bytes are damage.
 	case errors.Is(err, segment.ErrTorn) && !sealed:
 		if err := truncate(p.path(entriesSuffix), size); err != nil {
 			return last, nil, fmt.Errorf("cut off the torn end of the journal: %w", err)
@@ -176,7 +178,8 @@ func (p *Part) setAside() error {
 	return disk.Sync(p.dir)
 }
 
-// replace writes a small file durably: all of it or nothing.
+// replace writes a small file durably: all of it or nothing. The content is synced before the rename, or a crash could
+// leave the name with an empty file; the directory is synced after it, or the old content could come back.
 func replace(path string, doc []byte) error {
 	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -199,6 +202,7 @@ func replace(path string, doc []byte) error {
 	return disk.Sync(filepath.Dir(path))
 }
 
+// truncate cuts a file off, durably: what is added later must not follow bytes that a crash brings back.
 func truncate(path string, size int64) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {

@@ -31,11 +31,13 @@ type note struct {
 	Oldest int64 `json:"oldest,string"`
 }
 
+// positionFile has no number and no suffix of a part, so that a survey passes it over.
 const positionFile = "position"
 
 // readPosition returns the position that was noted when a part was sealed. A note that cannot be read is none: the
 // parts and the backends say the same.
 func readPosition(dir string) note {
+	// It tells a note without the field, of an older version, from one that has 0 in it.
 	p := note{Oldest: -1}
 	doc, err := os.ReadFile(filepath.Join(dir, positionFile))
 	if err != nil || json.Unmarshal(doc, &p) != nil || !p.Timeline.Valid() ||

@@ -27,6 +27,7 @@ func (l *Log) GiveUp(number int64) error {
 	return l.remove(number)
 }
 
+// remove takes a part away. The files go first: a part that is not listed and still there would be uploaded again.
 func (l *Log) remove(number int64) error {
 	i := slices.IndexFunc(l.sealed, func(p *Part) bool { return p.Number == number })
 	if i < 0 {
@@ -66,6 +67,7 @@ func (l *Log) Shrink(stored func(Part) bool) (removed []Part, within bool, err e
 	all := l.size()
 	for i := 0; i < len(l.sealed) && all > l.limit; {
 		p := l.sealed[i]
+		// One that no backend has stays, and later ones go in its place: a restore may read them from there.
 		if !stored(*p) {
 			i++
 			continue

@@ -61,9 +61,12 @@ func survey(dir string) (*surveyed, error) {
 		return nil, err
 	}
 	s := &surveyed{dir: dir, noted: readPosition(dir)}
+	// No number is used twice, whatever was removed or set aside: the note and uploads under way name parts by it.
 	s.next = max(s.noted.Part, highest) + 1
+	// As it was read: a part that contradicts the note takes its position away (part).
 	noted := s.noted
 	for i, n := range numbers {
+		// Only the last part can have been open when the process died, and not if the note says that it was sealed.
 		if err := s.part(n, i < len(numbers)-1 || n <= noted.Part); err != nil {
 			return nil, err
 		}
@@ -95,6 +98,7 @@ func (s *surveyed) gone() (all []Loss) {
 		if p.Timeline == end.Timeline {
 			l.First = end.Revision + 1
 		}
+		// A part that is there and bad is told of by itself, with its error.
 		if !l.None() && l.Last > 0 && !slices.ContainsFunc(s.losses, l.overlaps) {
 			all = append(all, l)
 		}
@@ -158,6 +162,7 @@ func (s *surveyed) part(n int64, sealed bool) error {
 		return p.remove() // it was about to be removed, or somebody has removed its entries
 	case err != nil:
 		return err
+	// Setting it aside would lose revisions that can be read after a restart with more files or another user.
 	case passing(damage):
 		return fmt.Errorf("%w (move the file away to go on without it: its revisions are then lost, unless a backend has "+
 			"them)", damage)
@@ -200,6 +205,7 @@ func (s *surveyed) lose(p *Part, last Position, damage error) {
 	case s.open != nil: // nothing is known of this part, and the one before it is lost to an end that is not known
 		s.open.Err = errors.Join(s.open.Err, damage)
 		return
+	// Without facts, it most likely went on where the parts before it end.
 	case s.newest.Revision > 0:
 		l.Timeline, l.First = s.newest.Timeline, s.newest.Revision+1
 	}

@@ -86,6 +86,7 @@ func (w *Walk) beginCrossing(lost *Lost) bool {
 	if lost.Refused != "" {
 		return false
 	}
+	// Cross is told only when the segment behind the gap was read and is good (endCrossing): the gap may grow until then.
 	w.gap = &Crossing{Gap: lost.Gap, Since: w.arrived, Causes: lost.Causes}
 	w.After = lost.Last
 	return true

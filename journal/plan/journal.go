@@ -80,6 +80,7 @@ func load(ctx context.Context, p *segments.Segments, byName map[segment.Timeline
 	return nil
 }
 
+// add adds a segment to those that hold the same revisions, whatever their levels: each of them does for the others.
 func (b *builder) add(c segmentCopy) {
 	key := [2]int64{c.First, c.Last}
 	s := b.spans[key]
@@ -117,6 +118,7 @@ func (j *Journal) Behind(t *Timeline, revision int64) []*Timeline {
 // OfRestored reports whether the timeline may have begun because etcd was restored. Its first segment says why it
 // began, unless that was removed since, or cannot be read.
 func (t *Timeline) OfRestored(ctx context.Context) bool {
+	// When it cannot be known, it may have: who asks must not take one history for another.
 	for _, c := range t.spans[0].copies {
 		if m, err := c.place.Manifest(ctx, c.Ref); err == nil && m.Previous == 0 {
 			return segment.CauseOf(m.Reason).Alarming()

@@ -57,6 +57,8 @@ func (l *Leases) Take(e segment.Entry) {
 	}
 }
 
+// lease takes the answer about one lease: its time to live counts from any revision, that it was there or gone only
+// from those between the snapshot and the target.
 func (l *Leases) lease(e segment.Lease) {
 	if !e.Gone && l.closer(e) {
 		l.ttls[e.ID] = ttl{e.GrantedTTL, e.Revision}

@@ -114,6 +114,7 @@ func (s *search) line() []*span {
 	}
 }
 
+// run looks by halves for the segment in which the time lies, and reads that one, and up to two behind it.
 func (s *search) run(ctx context.Context, at time.Time) (*Moment, error) {
 	line := s.line()
 	low, high := 0, len(line) // the first that begins after the time is in [low, high]
@@ -140,6 +141,7 @@ func (s *search) run(ctx context.Context, at time.Time) (*Moment, error) {
 	if err := s.find(ctx, line[low-1], m); err != nil {
 		return nil, err
 	}
+	// Only at the end of a segment can revisions be missing behind it: within one there is no hole.
 	if m.Revision == line[low-1].last {
 		m.Gap = s.gap(m.Revision, line[low:])
 	}
@@ -177,6 +179,7 @@ func (s *search) find(ctx context.Context, x *span, m *Moment) error {
 			return err
 		}
 		defer func() { _ = os.Remove(file) }()
+		// A copy: a segment that turns out to be damaged at its end has proven nothing.
 		found := *m
 		if err := read(c.place, manifest, file, found.take); err != nil {
 			return err

@@ -14,7 +14,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Target takes the changes.
+// Target takes the changes. Its methods are called by one goroutine, with revisions in ascending order. An error ends
+// the walk, unless it wraps [ErrDiffers]: then another copy of the segment may be of the same history.
 type Target interface {
 	// Holds returns an error that wraps [ErrDiffers] when the target has another history of a revision that it should
 	// have.
@@ -158,6 +159,7 @@ func NewFacts(t *Timeline, dir string, fact func(segment.Entry)) *Walk {
 // ReadOn reads the next segment behind those that were used, for its facts alone: those of a revision may be journaled
 // after it. When there is none, it does nothing.
 func (w *Walk) ReadOn(ctx context.Context) error {
+	// Nothing is compared or added any more: the target is whole, and what comes is later than it.
 	w.Target, w.chain, w.After = nil, nil, max(w.After, w.end)
 	err := w.step(ctx, segment.MaxRevision)
 	if lost := (*Lost)(nil); errors.As(err, &lost) {
@@ -214,6 +216,7 @@ func (w *Walk) step(ctx context.Context, to int64) error {
 
 // lost is the error that no segment has the next revision.
 func (w *Walk) lost(to int64, causes []error) error {
+	// That the snapshot is of another history says more than that a revision is lost: another snapshot has to be taken.
 	for _, err := range causes {
 		if errors.Is(err, ErrDiffers) {
 			return err
@@ -251,7 +254,7 @@ func (w *Walk) use(ctx context.Context, c segmentCopy, to int64) error {
 	return nil
 }
 
-// fetch reads the manifest of a segment, and the segment into a file.
+// fetch reads the manifest of a segment, and the segment into a file: it is read twice, and the backend is asked once.
 func (w *Walk) fetch(ctx context.Context, c segmentCopy) (*segments.Manifest, string, error) {
 	m, err := c.place.Manifest(ctx, c.Ref)
 	if err != nil {

@@ -57,7 +57,8 @@ var encoders = sync.Pool{New: func() any {
 	return enc
 }}
 
-// appendFrame appends a zstd frame with some content.
+// appendFrame appends a zstd frame with some content. It has a checksum of its own and depends on no other one: the
+// header, which is known last, stands before frames that were made already.
 func appendFrame(dst, content []byte) []byte {
 	enc, _ := encoders.Get().(*zstd.Encoder)
 	defer encoders.Put(enc)

@@ -14,6 +14,7 @@ const maxEntry = 1 << 30
 // ErrDamaged: bytes are no entry, or no segment.
 var ErrDamaged = errors.New("it is damaged")
 
+// damaged returns an error that wraps ErrDamaged and, if the format has one, its cause.
 func damaged(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrDamaged, fmt.Errorf(format, args...))
 }
@@ -76,6 +77,8 @@ func checked[E interface {
 
 func (a Auth) check() error { return checkRevision(a.Revision) }
 
+// revision takes a revision. The lowest bit of a record's place is that it is a tombstone: most places are below 64,
+// and both fit into one byte.
 func (d *decoder) revision() Revision {
 	r := Revision{Main: d.number(), Time: d.time()}
 	n := d.count(3) // a record has at least its place, its length and one byte
@@ -101,6 +104,7 @@ func (d *decoder) leases() Leases {
 	return l
 }
 
+// fail keeps the first error. Without a rest, the fields behind it are zeros, and loops over them end.
 func (d *decoder) fail(format string, args ...any) {
 	if d.err == nil {
 		d.err = damaged(format, args...)
@@ -108,7 +112,8 @@ func (d *decoder) fail(format string, args ...any) {
 	d.rest = nil
 }
 
-// uvarint takes a number in the only form that the encoder writes: the shortest.
+// uvarint takes a number in the only form that the encoder writes: the shortest. If an entry had several encodings,
+// a segment would not have the same bytes after it was read and written again, and two copies could differ for nothing.
 func (d *decoder) uvarint() uint64 {
 	v, n := binary.Uvarint(d.rest)
 	if n <= 0 || n > 1 && d.rest[n-1] == 0 {
@@ -128,7 +133,8 @@ func (d *decoder) number() int64 {
 	return int64(v)
 }
 
-// count takes a number of things that have at least size bytes each.
+// count takes a number of things that have at least size bytes each. They must fit into the rest: memory is allocated
+// by this number, and anybody can have written it.
 func (d *decoder) count(size int) int {
 	n := d.uvarint()
 	if n > uint64(len(d.rest)/size) {
@@ -138,6 +144,8 @@ func (d *decoder) count(size int) int {
 	return int(n)
 }
 
+// bytes takes a field with its length before it. Its capacity ends with it, so that appending to it writes over no
+// other.
 func (d *decoder) bytes() []byte {
 	n := d.count(1)
 	b := d.rest[:n:n]
@@ -145,6 +153,7 @@ func (d *decoder) bytes() []byte {
 	return b
 }
 
+// id takes the id of a lease. It is not a varint: ids are random, and most varints of them would be longer.
 func (d *decoder) id() int64 {
 	if len(d.rest) < 8 {
 		d.fail("the id of a lease is cut off")

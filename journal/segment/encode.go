@@ -55,7 +55,8 @@ func (r Revision) append(dst []byte) ([]byte, error) {
 	return dst, r.check()
 }
 
-// appendNumbers appends numbers that are not negative; the checks of the entries see to that.
+// appendNumbers appends numbers that are not negative; the checks of the entries see to that. They come after the
+// encoding, so that it is left to the caller to throw away what was appended.
 func appendNumbers(dst []byte, numbers ...int64) []byte {
 	for _, n := range numbers {
 		dst = binary.AppendUvarint(dst, uint64(n))
@@ -70,7 +71,7 @@ func toInt(b bool) int64 {
 	return 0
 }
 
-// millisUp is the next whole millisecond at or after a time.
+// millisUp is the next whole millisecond at or after a time: an arrival is never said to be earlier than it was.
 func millisUp(t time.Time) int64 { return t.Add(time.Millisecond - 1).UnixMilli() }
 
 // maxMillis is the end of the year 9999.
@@ -96,6 +97,7 @@ func checkRevision(r int64) error {
 // maxSub bounds the place of a record within its revision, so that it can be shifted.
 const maxSub = 1 << 40
 
+// check refuses a revision that etcd cannot have written: without records, or with records out of their order.
 func (r Revision) check() error {
 	if r.Main <= 0 || r.Main > MaxRevision {
 		return fmt.Errorf("%d is not a revision", r.Main)
@@ -119,6 +121,7 @@ func (r Revision) check() error {
 	return nil
 }
 
+// check refuses a time to live of a lease that is gone, and none of one that is there: readers go by either.
 func (l Lease) check() error {
 	if l.GrantedTTL < 0 || l.Gone != (l.GrantedTTL == 0) {
 		return fmt.Errorf("lease %016x has a time to live of %d seconds, and gone is %t", uint64(l.ID), l.GrantedTTL, l.Gone)
@@ -126,6 +129,7 @@ func (l Lease) check() error {
 	return checkRevision(l.Revision)
 }
 
+// check refuses a list out of order: one set of leases has one encoding.
 func (l Leases) check() error {
 	for i := 1; i < len(l.IDs); i++ {
 		if uint64(l.IDs[i-1]) >= uint64(l.IDs[i]) {

@@ -11,6 +11,7 @@ import (
 // frameHead is how many bytes a frame has before the entry: its length and its checksum, 32 bits each, little-endian.
 const frameHead = 8
 
+// castagnoli is the polynomial for which processors have an instruction.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // ErrTorn: the next bytes are no frame: the writer died while it wrote, or the bytes were changed.
@@ -62,6 +63,8 @@ func ReadFrame(r io.Reader) (Entry, int, error) {
 	return e, frameHead + len(body), nil
 }
 
+// torn tells the end within a frame from one between frames, and from errors of the disk, which say nothing of the
+// file.
 func torn(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return ErrTorn

@@ -24,6 +24,7 @@ func (c Chain) Next(r Revision) Chain {
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Main))
 	for _, rec := range r.Records {
 		b = binary.BigEndian.AppendUint64(b, uint64(rec.Sub<<1|toInt(rec.Tombstone)))
+		// The length stands before each value, so that no other records give the same bytes.
 		b = binary.BigEndian.AppendUint64(b, uint64(len(rec.Value)))
 		_, _ = h.Write(b)
 		_, _ = h.Write(rec.Value)
@@ -154,7 +155,8 @@ func (h *Header) checkTimes() error {
 	return nil
 }
 
-// Equal reports whether two headers are the same.
+// Equal reports whether two headers are the same, by their JSON: == compares the pointers of CompleteTime, and the
+// zones of times.
 func (h *Header) Equal(other *Header) bool {
 	a, aerr := json.Marshal(h)
 	b, berr := json.Marshal(other)
@@ -175,6 +177,8 @@ func decodeHeader(text []byte) (*Header, error) {
 	if err := json.Unmarshal(text, h); err != nil {
 		return nil, damaged("its header: %w", err)
 	}
+	// Writing it again finds unknown and doubled fields, and other spellings of a value, which a signature or a
+	// comparison of headers would pass over.
 	again, err := h.encode()
 	if err != nil {
 		return nil, damaged("its header: %w", err)

@@ -69,7 +69,8 @@ func (t Timeline) Compare(other Timeline) int {
 	return cmp.Or(t.Start().Compare(other.Start()), cmp.Compare(t, other))
 }
 
-// Later reports whether the journal of this history began in a later second than that of another one.
+// Later reports whether the journal of this history began in a later second than that of another one. Compare orders
+// two of one second as well, which is for lists: nothing says which of the two goes on.
 func (t Timeline) Later(than Timeline) bool { return t.Start().After(than.Start()) }
 
 var spanName = regexp.MustCompile(`^([0-9a-f]{16})-([0-9a-f]{16})$`)

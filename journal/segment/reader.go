@@ -71,6 +71,8 @@ func (s *Reader) Next() (Entry, error) {
 	return e, nil
 }
 
+// next reads an entry, and compares what it adds up to with the header: one that goes beyond it ends the reading at
+// once, and not after gigabytes.
 func (s *Reader) next() (Entry, error) {
 	n, err := s.length()
 	if err != nil {

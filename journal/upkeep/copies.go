@@ -155,6 +155,8 @@ func (c *Copies) due(backend string, all []segments.Item, share int) []segments.
 	for _, item := range all {
 		looked[item.Ref] = c.findings.last(at{backend, item.Ref}).looked
 	}
+	// The sort is stable, so those that were never read stay shuffled: replicas, and restarts, do not begin with the same
+	// ones.
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] }) //nolint:gosec // an order, and no secret
 	slices.SortStableFunc(all, func(a, b segments.Item) int { return looked[a.Ref].Compare(looked[b.Ref]) })
 	return all[:(len(all)*share+99)/100]

@@ -61,6 +61,7 @@ func (f *findings) look(ctx context.Context, s *segments.Segments, r segments.Re
 	if err != nil {
 		f.lose(it)
 	}
+	// Only the second time: the first may be a moment of the network, and each look would cost two.
 	gives := f.isSecond(it, err) && f.gives(ctx, s)
 	if ctx.Err() != nil {
 		return unreadable, context.Cause(ctx)
@@ -149,6 +150,7 @@ func (f *findings) note(a at, err error, gives bool, now time.Time) answer {
 		return absent
 	case snapshot.IsDamage(err):
 		is.bad, is.spare = true, was.spare
+	// A backend that does not give it now says nothing of the damage that was seen: it stays until it is read and good.
 	case was.bad:
 		is.bad, is.err, is.spare = true, was.err, was.spare
 	default:

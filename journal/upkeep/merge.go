@@ -118,6 +118,7 @@ func (m *merging) noteDamage(r segments.Ref, err error) error {
 // same history.
 func (m *merging) removeLeft(ctx context.Context, from, to segment.Level) error {
 	var errs []error
+	// A clone: with from and to the same, removing changes the list that is gone through.
 	for _, u := range slices.Clone(m.held[to]) {
 		if !slices.Contains(m.held[to], u) {
 			continue // it was removed itself
@@ -151,6 +152,7 @@ func (m *merging) removeSame(ctx context.Context, upper segments.Ref, left []seg
 	var errs []error
 	for _, r := range left {
 		l, err := m.manifest(ctx, r)
+		// Another history: it stays. Nothing tells here which one is right.
 		if err == nil && l.Chain != at[r.Last] {
 			continue
 		}
@@ -231,6 +233,7 @@ func (m *merging) run(ctx context.Context, run []*segments.Manifest, to segment.
 	if err := m.segments.Put(ctx, merged); err != nil {
 		return err
 	}
+	// The backend has said that it has stored it. It is believed only after all of it was read back.
 	if err := compare(ctx, m.segments, &merged.Header); err != nil {
 		return err
 	}
@@ -267,6 +270,7 @@ func (m *merging) merged(
 	if err != nil {
 		return nil, err
 	}
+	// The manifests chose the run; the entries decide whether it is one.
 	if seg.Header.Chain != last.Chain || seg.Header.First != first.First || seg.Header.Last != last.Last {
 		return nil, errors.New("the segments do not make the history that their manifests say")
 	}

@@ -84,6 +84,7 @@ func (p *Pruner) Prune(ctx context.Context, live segment.Timeline, now time.Time
 // it.
 func (p *Pruner) Plan(ctx context.Context, live segment.Timeline, now time.Time) ([]Removal, error) {
 	seen := p.look(ctx)
+	// One backend may have the oldest snapshot of all: without its listing, nothing is known to be of no use.
 	if err := errors.Join(slices.Concat(seen.errs, slices.Collect(maps.Values(seen.unsure)))...); err != nil {
 		return nil, err
 	}
@@ -203,17 +204,21 @@ func (p *Pruner) basesOf(ctx context.Context, at Place, seen *seen) (bases, erro
 	}
 	name := at.Repository.Name()
 	p.mu.Lock()
+	// The lock is not held while manifests are read, which can take minutes.
 	was := p.known[name] // replaced as a whole, never changed
 	p.mu.Unlock()
 	found, known := bases{}, make(map[string]base, len(entries))
 	row := 0 // manifests that were not given, one after the other
 	for _, e := range entries {
 		b, read := was[e.Name]
+		// Another size under a known name is another object: its manifest is read.
 		if !read || b.size != e.Size {
 			rec, err := at.Repository.Record(ctx, e)
 			switch {
 			case snapshot.ReasonOf(err) == snapshot.ReasonSnapshotUnreadable:
 				continue // another copy, or none: it is no base as it is
+			// A few that are not given are bad objects. Several in a row are a backend that is away, which has no bases to
+			// tell of.
 			case err != nil && !snapshot.IsDamage(err):
 				if row++; row == inRow || ctx.Err() != nil {
 					return nil, err

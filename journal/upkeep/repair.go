@@ -210,6 +210,7 @@ func (r *repair) fill(ctx context.Context, to *side, before int64) error {
 	to.done.Lacking += segment.Size(segment.Without(left, late.ranges()))
 	to.done.More = to.done.Lacking > 0 && r.copied > 0 && r.left.spent()
 	fromHere := func(err error) bool { return snapshot.IsOfBackend(err, to.Name()) }
+	// A backend that does not take or give its own is left alone until it does: what looks damaged may be away.
 	if r.task.changes() && ctx.Err() == nil && !slices.ContainsFunc(errs, fromHere) {
 		errs = append(errs, r.removeDamaged(ctx, to))
 	}
@@ -258,6 +259,7 @@ func (r *repair) copyInto(
 			case !snapshot.IsNotFound(err): // else it was merged meanwhile
 				errs = append(errs, err)
 			}
+			// One that did not give several in a row is not asked for the rest: each question may wait for a timeout.
 			away := o.from.row >= inRow
 			offered.drop(func(other offer) bool { return other == o || away && other.from == o.from })
 		}
@@ -335,6 +337,7 @@ func (r *repair) failed(ctx context.Context, o offer, err error) error {
 func (r *repair) removeDamaged(ctx context.Context, s *side) error {
 	var errs []error
 	held := s.held.ranges()
+	// A clone: those that are removed, or are good after all, leave the set meanwhile.
 	for bad := range maps.Clone(s.bad) {
 		it := at{s.Name(), bad}
 		switch {
@@ -440,6 +443,7 @@ func (r *repair) note() {
 		case s.silent != nil:
 		case silent == 0:
 			is.Known, is.Lacking = true, s.done.Lacking
+		// One beside which all others are silent was compared with nothing.
 		case silent < len(r.sides)-1:
 			is.Known, is.Lacking = true, max(s.done.Lacking, is.Lacking-s.filled)
 		}

@@ -54,6 +54,7 @@ func (r *repair) list(ctx context.Context, s *side, t segment.Timeline) {
 	}
 	began := time.Now()
 	items, err := s.Of(ctx, t)
+	// Listing is not what the share is of: a slow backend would otherwise never be copied to.
 	r.left.extend(time.Since(began))
 	r.looks.extend(time.Since(began))
 	if err != nil {
@@ -80,6 +81,7 @@ func (r *repair) list(ctx context.Context, s *side, t segment.Timeline) {
 // that were looked at the longest ago are the first, and as many as there is time for.
 func (r *repair) again(ctx context.Context, s *side, items, suspects []segments.Item) {
 	f := &r.copies.findings
+	// Without one that the backend gives, an unreadable suspect could not be told from a backend that is away.
 	if len(suspects) > 0 && !f.knows(s.Name()) {
 		r.tryOne(ctx, s, items)
 	}
@@ -92,6 +94,7 @@ func (r *repair) again(ctx context.Context, s *side, items, suspects []segments.
 			delete(s.held, item.Ref)
 			s.bad[item.Ref] = true
 		}
+		// What is not looked at again counts as it was found last.
 		if s.row == inRow || r.looks.spent() || last.isSpare(r.now) || ctx.Err() != nil {
 			continue
 		}

@@ -35,6 +35,7 @@ type offers struct {
 	here  []offer // that begin before, and may reach where the walk is
 }
 
+// newOffers sorts segments by all that tells them apart, so that two repairs of the same listings choose the same.
 func newOffers(all []offer) *offers {
 	slices.SortFunc(all, func(a, b offer) int {
 		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last), cmp.Compare(a.Level, b.Level),

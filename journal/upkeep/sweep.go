@@ -61,6 +61,7 @@ func (c *Copies) sweep(ctx context.Context, p Place, live segment.Timeline, now 
 func (c *Copies) emptySince(b bare, empty bool, now time.Time) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	// It begins anew when somebody has brought a segment meanwhile.
 	if !empty {
 		delete(c.empty, b)
 		return 0

@@ -96,15 +96,7 @@ type Journal struct {
 	Following bool   // this replica is the one that follows; if not, the rest is not known
 	Endpoint  string // of etcd that is followed; empty when none answers
 	Lag       int64  // revisions that etcd has, and that are not durable on this machine yet
-	Points    []Point
-}
-
-// Point is how old the newest moment is that could be restored from a place.
-type Point struct {
-	Backend string // empty for this machine's disk
-	Age     time.Duration
-	Error   string // why the last upload failed; empty when it did not
-	Damaged int64  // segments that are damaged there, as far as they were read back
+	Points    []snapshot.RecoveryPoint
 }
 
 // Total is what a backend holds.

@@ -31,7 +31,7 @@ type Replicas interface {
 }
 
 // Examine reads what the catalog knows, of which list gives pages. Without the records there is no verdict, nor when
-// ctx ends before the rest was read; the rest may be missing otherwise, and replicas may be nil.
+// ctx ends before the rest was read; the rest may be missing otherwise.
 func (k *Known) Examine(
 	ctx context.Context, list func(context.Context, snapshot.Query) (snapshot.Page, error), replicas Replicas,
 ) error {
@@ -41,9 +41,6 @@ func (k *Known) Examine(
 	}
 	k.Records, k.Bad = page.Records, page.Unreadable
 	k.All = page.NextPageToken == "" && len(page.Unreadable) == 0
-	if replicas == nil {
-		return nil
-	}
 	k.examineSchedules(ctx, replicas)
 	k.examineScrub(ctx, replicas)
 	k.examineNote(ctx, replicas)

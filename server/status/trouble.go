@@ -1,8 +1,10 @@
 package status
 
+import "github.com/snapshotd/snapshotd/snapshot"
+
 // points returns how far the journal is: as this replica knows, if it is the one that follows, or else where it is
 // behind or damaged, as the leader has noted it. What a leader before has noted is of the past.
-func (v *verdict) points() (all []Point) {
+func (v *verdict) points() (all []snapshot.RecoveryPoint) {
 	j := v.known.Journal
 	switch {
 	case j == nil:
@@ -15,7 +17,7 @@ func (v *verdict) points() (all []Point) {
 		return nil
 	}
 	for _, p := range noted.Points {
-		at := Point{Backend: p.Backend, Error: p.Error, Damaged: p.Damaged}
+		at := snapshot.RecoveryPoint{Backend: p.Backend, Error: p.Error, Damaged: p.Damaged}
 		if !p.Complete.IsZero() {
 			at.Age = v.now.Sub(p.Complete)
 		}

@@ -548,19 +548,19 @@ func TestAJournalThatDoesNotLeadToASnapshotNeedsAttention(t *testing.T) {
 }
 
 func TestAJournalThatIsBehindNeedsAttention(t *testing.T) {
-	judged := func(points ...status.Point) []status.Finding {
+	judged := func(points ...snapshot.RecoveryPoint) []status.Finding {
 		return status.Judge(status.Known{
 			Name: "prod", Places: []status.Place{{Name: "local"}, {Name: "s3"}}, Records: []*snapshot.Record{saved("a", time.Minute, proven)},
 			All: true, Now: now, Journal: &status.Journal{Following: true, Points: points},
 		}).Findings
 	}
-	for _, f := range judged(status.Point{Age: time.Second}, status.Point{Backend: "s3", Age: time.Minute, Error: "it was slow"}) {
+	for _, f := range judged(snapshot.RecoveryPoint{Age: time.Second}, snapshot.RecoveryPoint{Backend: "s3", Age: time.Minute, Error: "it was slow"}) {
 		if strings.Contains(f.Text, "journal") {
 			t.Errorf("a minute is too long: %+v", f)
 		}
 	}
-	found := judged(status.Point{Age: time.Hour}, status.Point{Backend: "s3", Age: 10 * time.Minute, Error: "access denied."},
-		status.Point{Backend: "local", Age: time.Second, Damaged: 2})
+	found := judged(snapshot.RecoveryPoint{Age: time.Hour}, snapshot.RecoveryPoint{Backend: "s3", Age: 10 * time.Minute, Error: "access denied."},
+		snapshot.RecoveryPoint{Backend: "local", Age: time.Second, Damaged: 2})
 	texts := ""
 	for _, f := range found {
 		if f.Verdict == status.Attention && len(f.Do) == 1 && f.Do[0] == "window" {
@@ -578,7 +578,7 @@ func TestAJournalThatIsBehindNeedsAttention(t *testing.T) {
 
 // The leader notes it in the catalog, so that the others have the same verdict.
 func TestTheOtherReplicasTellWhereTheJournalIsBehind(t *testing.T) {
-	points := []status.Point{
+	points := []snapshot.RecoveryPoint{
 		{Age: time.Second}, {Backend: "s3", Age: 10 * time.Minute, Error: "access denied."}, {Backend: "local", Age: time.Second, Damaged: 2},
 	}
 	leader, other, nobody := "node-1", "node-2", ""

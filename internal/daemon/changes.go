@@ -2,17 +2,11 @@ package daemon
 
 import (
 	"context"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
-	"github.com/snapshotd/snapshotd/server"
-	"github.com/snapshotd/snapshotd/server/status"
 	"github.com/snapshotd/snapshotd/snapshot"
 )
-
-// verdicts are the values of the label of the metric.
-var verdicts = []string{string(status.Safe), string(status.Attention), string(status.NotSafe), string(status.Unknown)}
 
 // A cluster is judged soon after a change, as several come together, and not all the time while many come: each
 // judgement reads records.
@@ -20,20 +14,6 @@ const (
 	judgePause   = 2 * time.Second
 	judgeSpacing = 30 * time.Second // from one to the next that changes ask for
 )
-
-// recordVerdict records the verdict on the cluster, as ClusterService would give it.
-func (c *managed) recordVerdict(ctx context.Context) {
-	v := status.Unknown
-	defer func() {
-		if p := recover(); p != nil { // status and the console survive it as well
-			c.log.ErrorContext(ctx, "the cluster could not be judged", "panic", p, "stack", string(debug.Stack()))
-		}
-		if ctx.Err() == nil {
-			c.telemetry.Judged(ctx, c.Name(), string(v), verdicts)
-		}
-	}()
-	v = server.Verdict(ctx, server.Cluster{View: c, Operations: c, Facts: c})
-}
 
 // changes has the catalog read anew, and the cluster judged, soon after something on this replica may have changed the
 // verdict.
