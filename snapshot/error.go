@@ -15,6 +15,7 @@ type Reason string
 const (
 	ReasonInvalidArgument     Reason = "INVALID_ARGUMENT"      // a field of the request is wrong
 	ReasonClusterNotFound     Reason = "CLUSTER_NOT_FOUND"     // no cluster of that name is configured
+	ReasonClusterNotOpen      Reason = "CLUSTER_NOT_OPEN"      // the cluster is configured, and could not be opened
 	ReasonSnapshotNotFound    Reason = "SNAPSHOT_NOT_FOUND"    // the catalog has no snapshot of that name
 	ReasonSaveInProgress      Reason = "SAVE_IN_PROGRESS"      // the cluster is being saved already
 	ReasonPageTokenExpired    Reason = "PAGE_TOKEN_EXPIRED"    // the listing's revision has been compacted

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"github.com/snapshotd/snapshotd/cluster"
 	"github.com/snapshotd/snapshotd/internal/config"
@@ -124,6 +125,8 @@ func (s *Service) factsOf(cfg *config.Cluster, p parts, t timetable) facts {
 		certs:   certificates{&s.certificates, certificateFiles(cfg)},
 		saving:  func() *status.Moving { return s.events.Moving(cfg.Name) },
 		kept:    cfg.Journal.Window,
+
+		notInEffect: new(atomic.Pointer[error]),
 	}
 	rules := retentions(cfg, s.cfg.NodeName)
 	for i, b := range cfg.Backends {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/snapshotd/snapshotd/catalog"
@@ -23,6 +24,9 @@ type facts struct {
 	noting    *noting       // what this replica has found and not noted yet
 	kept      time.Duration // how far back the journal reaches
 	following *following    // nil without a journal
+
+	// notInEffect says why a change of the configuration is not in effect; it has nil when all is.
+	notInEffect *atomic.Pointer[error]
 }
 
 var (
@@ -35,6 +39,9 @@ func (f facts) Configured() status.Known {
 	known := status.Known{
 		Node: f.node, Store: f.store, Schedules: f.times, Moving: f.saving(), Journal: f.followed(),
 		Certificates: f.certs.all(), Scrub: f.scrub,
+	}
+	if why := f.notInEffect.Load(); why != nil {
+		known.NotInEffect = *why
 	}
 	for _, p := range f.places {
 		at := p.Place

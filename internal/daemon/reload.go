@@ -36,7 +36,7 @@ func (s *Service) watchReloads(ctx context.Context) {
 
 // ask reads the configuration because somebody has asked for it. Whoever asks is told again what is wrong.
 func (r *reloader) ask(ctx context.Context) {
-	r.failed, r.unopened = "", nil
+	r.failed, r.failures = "", nil
 	r.reload(ctx)
 	r.telemetry.Reloaded(ctx, r.whole())
 }
@@ -66,7 +66,7 @@ type reloader struct {
 	denied    string            // why, as the log has it
 	waiting   []config.Cluster  // clusters of a configuration of which some could not be opened or changed yet
 	told      bool              // the log has that some are being saved
-	unopened  map[string]string // by cluster that could not be opened: why, as the log has it
+	failures  map[string]string // by cluster that could not be opened: why, as the log has it
 }
 
 func newReloader(s *Service) *reloader {
@@ -78,7 +78,7 @@ func newReloader(s *Service) *reloader {
 // whole reports whether nothing of the configuration is wrong, or could not be applied. A change that waits for the end
 // of a save is on its way.
 func (r *reloader) whole() bool {
-	return r.failed == "" && r.unapplied == nil && len(r.unopened) == 0
+	return r.failed == "" && r.unapplied == nil && len(r.failures) == 0
 }
 
 // reload applies all of the configuration as it is now that can be applied while the service runs. A wrong
@@ -158,13 +158,15 @@ func (r *reloader) applyRules(ctx context.Context, cfg *config.Config) {
 // be opened that saves its etcd under a new one.
 func (r *reloader) applyClusters(ctx context.Context, wanted []config.Cluster) {
 	r.waiting = nil
-	unopened := map[string]string{}
+	reasons := map[string]string{}
 	var next, gone []*managed
+	var unserved []unopened
 	for i := range wanted {
 		c := named(r.clusters, wanted[i].Name)
 		switch {
 		case c != nil && c.cfg.SameButLimits(wanted[i]):
 			r.limit(ctx, c, &wanted[i])
+			c.notInEffect.Store(nil)
 			next = append(next, c)
 			continue
 		case c != nil && r.events.Moving(c.Name()) != nil:
@@ -178,13 +180,16 @@ func (r *reloader) applyClusters(ctx context.Context, wanted []config.Cluster) {
 			next = append(next, fresh)
 			continue
 		}
-		r.waiting, unopened[wanted[i].Name] = wanted, err.Error()
+		r.waiting, reasons[wanted[i].Name] = wanted, err.Error()
 		r.tell(ctx, wanted[i].Name, c != nil, err)
-		if c != nil {
-			next = append(next, c)
+		if c == nil {
+			unserved = append(unserved, unopened{wanted[i], err})
+			continue
 		}
+		c.notInEffect.Store(&err)
+		next = append(next, c)
 	}
-	r.unopened = unopened
+	r.failures = reasons
 	for _, c := range r.clusters {
 		same := func(w config.Cluster) bool { return w.Name == c.Name() }
 		switch {
@@ -199,7 +204,7 @@ func (r *reloader) applyClusters(ctx context.Context, wanted []config.Cluster) {
 		}
 	}
 	if len(next) > 0 { // otherwise none can be opened yet, and those that there are go on
-		r.replace(ctx, next, gone)
+		r.replace(ctx, next, gone, unserved)
 	}
 }
 
@@ -209,15 +214,15 @@ func (r *reloader) renamed(c *managed, wanted []config.Cluster, next []*managed)
 	same := func(e config.Etcd) bool {
 		return reflect.DeepEqual(e.Endpoints, c.cfg.Etcd.Endpoints) && e.DiscoverySRV == c.cfg.Etcd.DiscoverySRV
 	}
-	unopened := func(w config.Cluster) bool { return r.unopened[w.Name] != "" && same(w.Etcd) }
+	failed := func(w config.Cluster) bool { return r.failures[w.Name] != "" && same(w.Etcd) }
 	opened := func(n *managed) bool { return !slices.Contains(r.clusters, n) && same(n.cfg.Etcd) }
-	return slices.ContainsFunc(wanted, unopened) && !slices.ContainsFunc(next, opened)
+	return slices.ContainsFunc(wanted, failed) && !slices.ContainsFunc(next, opened)
 }
 
 // tell logs once that a cluster could not be opened, for each reason. It may have been there before, as it was.
 func (r *reloader) tell(ctx context.Context, name string, before bool, err error) {
 	switch {
-	case r.unopened[name] == err.Error():
+	case r.failures[name] == err.Error():
 	case before:
 		r.log.ErrorContext(ctx, "cluster not changed yet; it stays as it was, and is tried again",
 			"cluster", name, "error", err)

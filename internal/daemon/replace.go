@@ -9,8 +9,8 @@ import (
 
 // replace serves other clusters. The loops of those that are gone end before those of their successors begin, because
 // both have one directory. One that does not stop keeps its own successor waiting, and no other cluster.
-func (s *Service) replace(ctx context.Context, next, gone []*managed) {
-	if slices.Equal(s.clusters, next) {
+func (s *Service) replace(ctx context.Context, next, gone []*managed, unserved []unopened) {
+	if slices.Equal(s.clusters, next) && sameUnopened(s.unopened, unserved) {
 		return
 	}
 	for _, c := range gone {
@@ -20,12 +20,16 @@ func (s *Service) replace(ctx context.Context, next, gone []*managed) {
 		go c.end(ctx, s.log)
 	}
 	s.awaitEnds(ctx, gone) // so that calls of the successors meet no loops of theirs
-	if err := s.server.SetClusters(served(next)); err != nil {
+	all := served(next)
+	for _, u := range unserved {
+		all = append(all, s.serve(ctx, u))
+	}
+	if err := s.server.SetClusters(all); err != nil {
 		s.log.ErrorContext(ctx, "clusters not replaced", "error", err) // they were validated, and there is one at least
 		return
 	}
-	before := s.clusters
-	s.clusters = next
+	before, unservedBefore := s.clusters, s.unopened
+	s.clusters, s.unopened = next, unserved
 	for _, c := range next {
 		if !slices.Contains(before, c) {
 			s.succeed(ctx, c, named(before, c.Name()))
@@ -36,6 +40,7 @@ func (s *Service) replace(ctx context.Context, next, gone []*managed) {
 		// Calls that began before may still use it, so its connections stay until the last of them has ended.
 		s.retired.Go(func() { s.retire(ctx, c) })
 	}
+	s.tellUnopened(ctx, unservedBefore)
 	s.boundMemory()
 	s.tellStranded(ctx)
 }

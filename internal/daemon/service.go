@@ -48,6 +48,7 @@ type Service struct {
 	server       *server.Server
 	dir          *dataDir
 	clusters     []*managed
+	unopened     []unopened      // clusters of a changed configuration
 	stranded     map[string]bool // clusters that are not configured, of which it was told that something is kept
 	closers      closers
 	certificates certificateReader

@@ -4,9 +4,14 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/snapshotd/snapshotd/cluster"
@@ -98,6 +103,70 @@ func TestAClusterThatCannotBeOpenedIsTriedAgain(t *testing.T) {
 		t.Error("the first cluster does not know its successor, to which its last saves leave what they keep")
 	}
 	eventually(t, "the first cluster is changed", func() bool { return w.log.count(`"cluster is in effect" cluster=first`) == 1 })
+}
+
+// Who looks at the status finds a cluster that is configured, whatever has become of it.
+func TestAClusterThatCannotBeOpenedIsShown(t *testing.T) {
+	t.Parallel()
+	w := &reloading{journaled: newJournaled(t, embedded.StartEtcd(t)), t: t}
+	w.change("", "")
+	w.s = w.serve(t)
+	file := filepath.Join(t.TempDir(), "password")
+	secret := fmt.Sprintf(", user: root, password_file: %q", file)
+	ask := func(method, path, body string) string {
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+w.s.HTTPAddr()+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		answer, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(answer)
+	}
+	cluster := func(name string) string { return ask(http.MethodGet, "/v1/clusters/"+name, "") }
+	// In these orders the answers and the metrics have their words.
+	says := func(text string, words ...string) bool {
+		return regexp.MustCompile("(?s)" + strings.Join(words, ".*")).MatchString(text)
+	}
+	w.change(secret, secret)
+	w.reload <- syscall.SIGHUP
+	eventually(t, "both clusters are shown as they are", func() bool {
+		return says(cluster("second"), "VERDICT_UNKNOWN", "could not open the cluster", file, "file://") &&
+			says(cluster("first"), "has changed, and the earlier one stays in effect", file)
+	})
+	if got := ask(http.MethodGet, "/v1/clusters", ""); !says(got, `"first"`, `"second"`) {
+		t.Errorf("the clusters are %s", got)
+	}
+	if got := ask(http.MethodPost, "/v1/clusters/second/snapshots:save", "{}"); !says(got, file, "CLUSTER_NOT_OPEN") {
+		t.Errorf("a save answers %s", got)
+	}
+	verdict := `snapshotd_cluster_verdict{cluster="second",verdict="unknown"}`
+	eventually(t, "the metric has the verdict", func() bool { return metric(w.s.telemetry, verdict) == "1" })
+	if err := os.WriteFile(file, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.reload <- syscall.SIGHUP
+	eventually(t, "both clusters are in effect", func() bool {
+		return !says(cluster("second"), "could not open") &&
+			!says(cluster("first"), "stays in effect")
+	})
+	w.change("", ", user: root, password_file: /nowhere/password")
+	w.reload <- syscall.SIGHUP
+	eventually(t, "the change is not in effect", func() bool {
+		return says(cluster("second"), "stays in effect", "/nowhere/password")
+	})
+	w.change("", "")
+	w.reload <- syscall.SIGHUP
+	eventually(t, "the cluster is gone", func() bool {
+		return says(cluster("second"), "CLUSTER_NOT_FOUND") && metric(w.s.telemetry, verdict) == ""
+	})
 }
 
 // begin starts the loops, as [Service.Run] does.

@@ -31,6 +31,7 @@ const (
 var codeOf = map[snapshot.Reason]codes.Code{
 	snapshot.ReasonInvalidArgument:     codes.InvalidArgument,
 	snapshot.ReasonClusterNotFound:     codes.NotFound,
+	snapshot.ReasonClusterNotOpen:      codes.Unavailable,
 	snapshot.ReasonSnapshotNotFound:    codes.NotFound,
 	snapshot.ReasonSaveInProgress:      codes.Aborted,
 	snapshot.ReasonPageTokenExpired:    codes.Aborted,

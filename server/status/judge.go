@@ -20,6 +20,7 @@ func Judge(k Known) Cluster {
 		v.unreadable()
 		return v.c
 	}
+	v.configuration()
 	v.facts()
 	v.restorable()
 	v.unread()
@@ -57,14 +58,30 @@ func (v *verdict) unreadable() {
 		st := ScheduleState{Name: s.Name, Cron: s.Cron, TimeZone: s.TimeZone, Next: s.Next(v.now)}
 		v.c.Schedules = append(v.c.Schedules, st)
 	}
-	if v.known.NotAsked {
+	const list = "this command lists the snapshots on a backend."
+	switch {
+	case v.known.NotOpen != nil:
+		v.find(Unknown, v.known.listing(), "The service could not open the cluster, so this replica saves nothing of it, and "+
+			"nothing is known here: %s. It is tried again every two seconds; "+list, stopless(v.known.NotOpen.Error()))
+	case v.known.NotAsked:
 		v.find(Unknown, []string{"status"}, "The catalog was not asked, so nothing is known here: %v. This command asks it.",
 			v.known.Err)
-	} else {
+	default:
 		v.find(Unknown, v.known.listing(), "The catalog cannot be read, so nothing is known here: %v. "+
-			"Saves and restores work without it, and this command lists the snapshots on a backend.", v.known.Err)
+			"Saves and restores work without it, and "+list, v.known.Err)
+	}
+	if !v.known.NotAsked {
 		v.find(Unknown, v.known.restoring(), "This command says how the newest snapshot would be restored, to the directory "+
 			"DIR; without --dry-run it is. Directories are those of the service's machine: on another one, leave them out.")
 	}
+	v.configuration()
 	v.certificates() // one that has expired may be the reason
+}
+
+// configuration finds that a change of the cluster's configuration is not in effect.
+func (v *verdict) configuration() {
+	if why := v.known.NotInEffect; why != nil {
+		v.find(Attention, nil, "The configuration of the cluster has changed, and the earlier one stays in effect: %s. The new "+
+			"one is tried again every two seconds.", stopless(why.Error()))
+	}
 }

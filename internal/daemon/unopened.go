@@ -1,0 +1,56 @@
+package daemon
+
+import (
+	"context"
+	"slices"
+
+	"github.com/snapshotd/snapshotd/internal/config"
+	"github.com/snapshotd/snapshotd/server"
+	"github.com/snapshotd/snapshotd/server/status"
+)
+
+// unopened is a cluster that is configured and could not be opened. It is served for its verdict alone.
+type unopened struct {
+	cfg config.Cluster
+	why error
+}
+
+// serve returns the cluster as the server takes it. What is known is what its configuration says.
+func (s *Service) serve(ctx context.Context, u unopened) server.Cluster {
+	known := status.Known{Name: u.cfg.Name, Node: s.cfg.NodeName, Store: storeOf(&u.cfg), NotOpen: u.why}
+	var opened closers
+	defer opened.close(ctx, s.log)
+	for _, b := range u.cfg.Backends {
+		if backend, err := s.openBackend(b, nil, &opened); err == nil {
+			known.Places = append(known.Places, newPlace(b, backend.Info()).Place)
+		}
+	}
+	return server.Unopened(known)
+}
+
+// sameUnopened reports whether two lists have the same clusters, for the same reasons.
+func sameUnopened(a, b []unopened) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i].cfg.Name != b[i].cfg.Name || a[i].why.Error() != b[i].why.Error() {
+			return false
+		}
+	}
+	return true
+}
+
+// tellUnopened keeps the verdict in the metrics of the clusters that could not be opened, and of no others.
+func (s *Service) tellUnopened(ctx context.Context, before []unopened) {
+	for _, u := range s.unopened {
+		s.telemetry.AddCluster(ctx, u.cfg.Name, nil)
+		s.telemetry.Judged(ctx, u.cfg.Name, string(status.Unknown), verdicts)
+	}
+	for _, u := range before {
+		still := func(now unopened) bool { return now.cfg.Name == u.cfg.Name }
+		if named(s.clusters, u.cfg.Name) == nil && !slices.ContainsFunc(s.unopened, still) {
+			s.telemetry.Forget(u.cfg.Name, "")
+		}
+	}
+}
