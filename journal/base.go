@@ -13,7 +13,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Base says which snapshot the journal needs.
+// Base says which snapshot the journal needs: because a timeline begins or goes on, a gap was found, a backend takes
+// revisions again after it has lost some, or users have changed. One snapshot may serve several needs (and).
 type Base struct {
 	Since    time.Time // the snapshot was begun after it
 	Revision int64     // the first one of the journal: the snapshot leads to it; 0 when any does
@@ -35,6 +36,7 @@ func (b Base) and(older Base) Base {
 	if older.Since.After(b.Since) {
 		b.Since, b.Reason = older.Since, older.Reason
 	}
+	// Revisions of two histories cannot be compared: the higher one might never be reached again.
 	if older.Cluster == b.Cluster && !b.Fresh {
 		b.Revision = max(b.Revision, older.Revision)
 	}
@@ -142,6 +144,7 @@ type bare struct {
 
 // began notes that a timeline needs a snapshot. What could be restored before it is the end of the one before.
 func (b *bare) began(t segment.Timeline, complete time.Time) {
+	// It was bare already, so no more could be restored since.
 	if !b.since.IsZero() {
 		complete = earlier(b.complete, complete)
 	}

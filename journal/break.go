@@ -2,7 +2,8 @@ package journal
 
 import "github.com/snapshotd/snapshotd/journal/segment"
 
-// breakError ends a session: the history goes on in another timeline.
+// breakError ends a session: the history goes on in another timeline. The member is not at fault, and is followed again
+// (Follow).
 type breakError struct {
 	cause  segment.Cause
 	reason string

@@ -31,6 +31,7 @@ func (w *Window) Breaks(where string) (all []Break) {
 				b.OtherHistory = i == 0 && segment.CauseOf(reason).Alarming()
 				all = append(all, b)
 			}
+			// Also over the border of timelines: one is compared with the end of the one before.
 			last = r
 		}
 	}

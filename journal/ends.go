@@ -13,7 +13,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// end is the answer of a backend to where its journal ends.
+// end is the answer of a backend to where its journal ends. Three answers are told apart: an end, one that cannot be
+// used however often it is read, and none, for which one can wait.
 type end struct {
 	position local.Position
 	err      error
@@ -198,6 +199,8 @@ func (u *upload) withoutOwn(ctx context.Context, p local.Position) (local.Positi
 	if first == nil || p.Timeline != first.Timeline || p.Revision < first.First {
 		return p, nil
 	}
+	// A segment of this process may be merged with older ones, and is passed over then: the backend seems to end earlier,
+	// which is the safe side.
 	before := local.Position{}
 	for _, level := range segment.Levels() {
 		for item, err := range u.store.List(ctx, first.Timeline, level) {

@@ -17,7 +17,7 @@ func (j *Journal) Filled(backend string, t segment.Timeline, to int64) {
 	}
 }
 
-// filled ends a loss that ends at or before a revision. What was lost behind it still needs a snapshot.
+// filled ends a loss that ends at or before a revision. Revisions that were lost behind it still need a snapshot.
 func (u *upload) filled(t segment.Timeline, to int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -15,7 +15,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Defaults of a [Config].
+// Defaults of a [Config]. Each flush is a sync of the disk, and a linearizable read of etcd for the watermark: a
+// crash may take half a second.
 const (
 	DefaultFlushInterval  = 500 * time.Millisecond
 	DefaultUploadInterval = 9 * time.Second // and a second for the upload: all is on the backends within ten
@@ -62,6 +63,9 @@ type Config struct {
 }
 
 // Journal records the changes of one cluster. Use [New].
+//
+// Run is for as long as the process serves the cluster, whoever leads: also a replica that has led once has parts to
+// upload. Follow is for each term. Both may run at once. Close comes last.
 type Journal struct {
 	cfg Config
 	log *local.Log
@@ -102,15 +106,9 @@ type Journal struct {
 // New returns a journal. It does not touch the directory, in which another journal may still write: Run and Follow open
 // the local part and repair it, and no other journal has it open then. Before that, the journal is empty.
 func New(cfg Config) *Journal {
-	if cfg.FlushInterval == 0 {
-		cfg.FlushInterval = DefaultFlushInterval
-	}
-	if cfg.UploadInterval == 0 {
-		cfg.UploadInterval = DefaultUploadInterval
-	}
-	if cfg.MaxBytes == 0 {
-		cfg.MaxBytes = DefaultMaxBytes
-	}
+	cfg.FlushInterval = cmp.Or(cfg.FlushInterval, DefaultFlushInterval)
+	cfg.UploadInterval = cmp.Or(cfg.UploadInterval, DefaultUploadInterval)
+	cfg.MaxBytes = cmp.Or(cfg.MaxBytes, DefaultMaxBytes)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -199,6 +199,7 @@ func (j *Journal) note(ctx context.Context, t segment.Timeline) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, noteTimeout)
 	defer cancel()
+	// No reason to stop following: the note helps when a replica with this timeline is away, and that may never be.
 	if err := j.cfg.Note(ctx, t); err != nil {
 		j.cfg.Logger.WarnContext(ctx, "timeline of the journal is not noted for other replicas yet", "timeline", t,
 			"error", err)

@@ -16,6 +16,7 @@ import (
 func (j *Journal) noteLoss(ctx context.Context, l *local.Loss) {
 	log := j.cfg.Logger.With("directory", j.cfg.Dir, "timeline", l.Timeline, "revisions", l.String(), "error", l.Err)
 	switch {
+	// Most files that are not there were uploaded and removed right before a crash. resolveLoss finds that out.
 	case l.Gone():
 	case l.None():
 		log.WarnContext(ctx, "files of the journal are bad, and are set aside as *.bad; no revision is missing")
@@ -206,6 +207,7 @@ func (h *held) goneOf(l *local.Loss) []local.Loss {
 // A bound of 0 is not known. Without first, only the last gap is returned: the others are older. Without last, only the
 // first gap is, and none behind the newest revision that is held, where the journal goes on.
 func gapsOf(held []segment.Range, first, last int64) (gaps []local.Loss) {
+	// Without anything that is held there is no bound to take in place of one that is not known.
 	if len(held) == 0 {
 		return []local.Loss{{First: first, Last: last}}
 	}

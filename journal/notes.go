@@ -14,7 +14,8 @@ import (
 // the disk. It is also how old a gap must be that the backends alone show. The alert of a gap fires as long.
 const freshBreak = time.Hour
 
-// Shown is what the backends show of a journal.
+// Shown is what the backends show of a journal. Unless it is whole, it can add to what is known of breaks, and end
+// none: a segment that was not listed may be there.
 type Shown struct {
 	Window
 	Whole bool // this is all that there is
@@ -38,6 +39,7 @@ func (s *Shown) Notes(noted []snapshot.JournalBreak, now time.Time) []snapshot.J
 			b.BeforeTime = now
 		}
 		if i := slices.IndexFunc(noted, func(n snapshot.JournalBreak) bool { return knows(&n, &b) }); i >= 0 {
+			// A listing that lacks something shows wider gaps than there are, and would make the note worse.
 			if s.Whole {
 				complete(&noted[i], &b)
 			}
@@ -81,6 +83,7 @@ func (s *Shown) filled(b *snapshot.JournalBreak) bool {
 			return string(t.Name) == b.Timeline && slices.ContainsFunc(t.Ranges, goesOn)
 		})
 	}
+	// A beginning without lost revisions cannot be filled. It ends with the window, or when nothing before it is left.
 	if b.Lost() == 0 {
 		return false
 	}

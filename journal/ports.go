@@ -46,7 +46,7 @@ type Identity struct {
 	Endpoint            string
 }
 
-// A Stream is the changes of the keyspace, revision by revision.
+// A Stream is the changes of the keyspace, revision by revision. One goroutine reads it.
 type Stream interface {
 	// Next waits for more. The revisions are whole and consecutive: one that is left out is an error, and never a hole. It
 	// returns a [CompactedError] when etcd does not have the next one any more. After any error the stream is over. It

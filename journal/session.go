@@ -34,6 +34,14 @@ var errNotBegun = fmt.Errorf("it has not begun a watch within %s", openTimeout)
 var errEnded = errors.New("the session has ended")
 
 // session follows one member, until that fails. All of its methods run in one goroutine.
+//
+// It is in one of three states. While begins is set, the next revision begins a timeline. While verify is set,
+// revisions come that the journal has already, and are compared. Otherwise (adds) each revision is added. It goes from
+// one of the first two to the third, and never back: any fault then ends the session, and the next one decides
+// anew.
+//
+// Observations are of the state of etcd at a revision, and may come before that revision does. They wait in pending,
+// because a reader takes the entries in their order.
 type session struct {
 	journal *Journal
 	member  Member
@@ -128,18 +136,20 @@ func (s *session) begin(ctx context.Context) (from int64, err error) {
 	case current < known.Revision:
 		why = broken(segment.CauseRestored, "the cluster is at revision %d, and was at %d: an earlier state was restored",
 			current, known.Revision)
+	// From the anchor, because etcd has to send those again as well.
 	case current-known.Anchor > MaxCatchUp:
 		why = s.missed(segment.CauseBehind, "the journal ends at revision %d and the cluster is at %d: too far to let "+
 			"etcd send all of it again",
 			known.Revision, current)
 	default:
+		// Nothing is begun on the disk before the comparison has passed (compare).
 		s.verify, s.compared = known, known.AnchorChain
 		s.journal.log.Continue(known)
 		s.journal.recall(known)
 		if !s.journal.positioned {
 			s.journal.stamped, s.journal.auth = s.journal.lastTime(known.Timeline), s.journal.lastAuth(known.Timeline)
 		}
-		// Not the revision behind the end: what is journaled already comes first, to be compared.
+		// Not the revision behind the end: some that are journaled already come first, to be compared.
 		return known.Anchor, nil
 	}
 	s.begins = why
@@ -149,6 +159,7 @@ func (s *session) begin(ctx context.Context) (from int64, err error) {
 
 // lost returns the error of a session whose next revision was compacted.
 func (s *session) lost(compaction int64) error {
+	// Nothing is missing that was ever promised: the next session takes the newest revision of then.
 	if s.begins != nil {
 		return fmt.Errorf("begin the journal: etcd compacts its history up to the newest revision, %d", compaction)
 	}
@@ -301,7 +312,7 @@ func (s *session) compare(c *Change) error {
 		return err
 	}
 	need := Base{Since: s.verify.Timeline.Start(), Cluster: s.id.ClusterID, Reason: "the journal goes on"}
-	// A base must be there for what goes on, too: the one of its beginning may be gone, or may never have been taken.
+	// A timeline that goes on needs a base as well: the one of its beginning may be gone, or may never have been taken.
 	if s.journal.positioned { // it has asked in this term
 		s.journal.needBase(need)
 	} else { // an earlier process, or another replica, may not have got it either
@@ -364,6 +375,7 @@ func (s *session) observe(ctx context.Context, o observation) error {
 	if o.lasts() {
 		s.journal.owed = append(s.journal.owed[max(0, len(s.journal.owed)-maxPending):], o)
 	}
+	// Users and roles have no revisions that the journal could have: a restore takes them from a snapshot.
 	if o.authChanged {
 		s.journal.needBase(Base{Since: time.Now(), Cluster: s.id.ClusterID, Reason: "users or roles have changed"})
 	}

@@ -17,7 +17,8 @@ type state struct {
 	marks    []segment.Watermark // of the timeline, ascending: later changes may still be missing on a backend
 }
 
-// maxMarks bounds the watermarks that are kept. Of more, every second one goes.
+// maxMarks bounds the watermarks that are kept: those of half an hour, by default. Of more, every second one goes, so
+// that a backend that is away for long costs no more memory.
 const maxMarks = 4096
 
 // Status is how far the journal is.
@@ -47,7 +48,8 @@ type StoreStatus struct {
 	Err      error     // of the last attempt, or of a part that cannot be stored
 }
 
-// Status returns how far the journal is.
+// Status returns how far the journal is. Metrics and the status of all clusters ask for it, so it waits neither for a
+// disk nor for a backend.
 func (j *Journal) Status() Status {
 	j.mu.Lock()
 	s := Status{
@@ -170,7 +172,8 @@ func (j *Journal) noteMark(mark segment.Watermark) {
 	j.state.marks = append(j.state.marks, mark)
 }
 
-// forgetMarks forgets the watermarks: another timeline begins, or the process does not know how it goes on.
+// forgetMarks forgets the watermarks, which are of one timeline: another one begins, or the process does not know how
+// this one goes on.
 func (j *Journal) forgetMarks() {
 	j.mu.Lock()
 	defer j.mu.Unlock()

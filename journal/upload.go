@@ -43,6 +43,15 @@ type Store interface {
 var _ Store = (*segments.Segments)(nil)
 
 // upload brings sealed parts to one backend, in their order.
+//
+// A part without an outcome is tried. One that is stored here is done. One that was refused, because the backend has
+// another history under its name, is done as well: no later attempt could change that. One that is passed over, because
+// it or the object of its name is bad, is tried again now and then, and the parts behind it go first. The disk keeps a
+// part until each backend is done with it, and one of them has it; when the disk is full, the latter is enough
+// (shrink).
+//
+// Revisions that the backend can never get, because the disk was full, are lost to it: lost, gap and before say which.
+// A snapshot behind them ends the loss (based), and so does a repair from another backend (filled).
 type upload struct {
 	journal *Journal
 	store   Store
@@ -208,6 +217,7 @@ func (u *upload) forget(p *local.Part, current segment.Timeline) (lost bool) {
 
 // lose notes revisions that the backend can never get. The caller holds the lock.
 func (u *upload) lose(since time.Time, last local.Position) {
+	// The earliest loss is how far back the backend can be relied on; a snapshot must be behind the last one.
 	u.lost = earlier(u.lost, past(since))
 	if last.Newer(u.gap) {
 		u.gap, u.asked = last, false
@@ -270,6 +280,8 @@ func (u *upload) based(need Base) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.bare.based(need.Since)
+	// By its revision, or by its time when that is all that is known of the need: either leaves the lost revisions before
+	// it.
 	behind := need.Revision > u.gap.Revision && !need.Since.Before(u.gap.Timeline.Start())
 	if behind || u.lost.Before(need.Since) {
 		u.lost, u.gap, u.asked = time.Time{}, local.Position{}, false
@@ -288,6 +300,7 @@ var errGone = errors.New("the part is not there any more")
 
 // build makes the segment of a part. The last one is kept: all backends need it at about the same time.
 func (j *Journal) build(ctx context.Context, p *local.Part) (*segment.Segment, error) {
+	// One at a time: a segment takes memory, and the next backend finds the one that was made.
 	j.building.Lock()
 	defer j.building.Unlock()
 	if j.built != nil && j.builtOf == p.Number {
@@ -348,6 +361,7 @@ func (j *Journal) removeStored(p *local.Part) {
 		return
 	}
 	for _, u := range j.stores {
+		// Also one that was passed over is tried again, and needs the file.
 		if e, ended := u.ending(p.Number); !ended || e.err != nil {
 			return
 		}
@@ -439,6 +453,7 @@ func (j *Journal) tellLost(ctx context.Context, removed []local.Part, current se
 				"that has them",
 			"backend", u.store.Name(), "timeline", current,
 			"first", lost[0].Header.First, "last", lost[len(lost)-1].Header.Last)
+		// The first loss makes a break, which is told once; further ones make that one longer.
 		if b := u.lacks(lost, whole); whole {
 			j.cfg.Broken(ctx, segment.CauseFull, b)
 		} else {
@@ -454,6 +469,7 @@ func (j *Journal) needBases(parts []local.Part, current segment.Timeline) {
 		if !needs {
 			continue
 		}
+		// Before this term has gone on, the loss itself says of which timeline it is.
 		t := cmp.Or(current, last.Timeline)
 		need := Base{ // one that is there may do: of a schedule, or of a term before
 			Since: t.Start(), Cluster: t.EtcdCluster(),

@@ -57,6 +57,11 @@ func (o *observation) lasts() bool {
 
 // watcher observes the things that change without an event (leases, compactions, users and roles), and the newest
 // revision of the cluster. It asks one question after the other, so that no answer is older than one before it.
+//
+// The newest revision comes first in each round, because the recovery point depends on it: all that was committed
+// before the question is in that revision. The lease of a key matters for as long as the key lives, so leases are asked
+// for by the keys that name them, and lists find those without keys. Of a lease that ends before it was asked for, the
+// time to live is never known; restores say so.
 type watcher struct {
 	member   Member
 	interval time.Duration
@@ -101,6 +106,7 @@ func (w *watcher) want(a asked) bool {
 	select {
 	case w.ask <- a:
 		return true
+	// Following never waits for questions. The next list shows the lease as well.
 	default:
 		return false
 	}

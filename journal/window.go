@@ -33,7 +33,8 @@ type Window struct {
 	On map[string][]segments.Ref // what was listed, by backend
 }
 
-// Held is a timeline on all backends.
+// Held is a timeline on all backends together. No single one may have all of it: a restore takes each segment from
+// where it is.
 type Held struct {
 	Name   segment.Timeline
 	Reason string // why the one before could not be continued; empty for the first one

@@ -30,6 +30,7 @@ func saveBase(ctx context.Context, c *managed, need journal.Base) error {
 	if err := awaitTime(ctx, need.Since); err != nil {
 		return err
 	}
+	// As those of schedules, so that it waits in their queue, and retention knows it.
 	res, err := c.Save(ctx, cluster.SaveRequest{
 		NamePrefix: config.ScheduledPrefix,
 		Labels:     map[string]string{baseLabel: "base"},

@@ -34,7 +34,7 @@ func (s *Service) openCluster(ctx context.Context, cfg config.Cluster) (*managed
 		log:       s.log.With("cluster", cfg.Name),
 	}
 	c.judge = c.recordVerdict
-	// The notes come before the judgement: what an event has told is known when it is judged.
+	// The notes come before the judgement: an event is noted when the cluster is judged for it.
 	c.watched = snapshot.Observers{s.telemetry.Observer(), s.events, &c.noting, &c.changes}
 	if err := s.buildCluster(&c.cfg, c); err != nil {
 		// As at the end of a cluster: the journal is closed before the connections that it uses.
@@ -147,8 +147,7 @@ func (s *Service) factsOf(cfg *config.Cluster, p parts, t timetable) facts {
 	return f
 }
 
-// storeOf returns what a person needs to restore without the service: where the snapshots lie, and which keys they
-// take.
+// storeOf returns where the snapshots lie and which keys they take, for a restore without the service.
 func storeOf(cfg *config.Cluster) status.Store {
 	return status.Store{
 		Prefix: *cfg.Prefix, Encrypted: cfg.Encryption.Enabled(), Decrypts: len(cfg.Encryption.IdentityFiles) > 0,

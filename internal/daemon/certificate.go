@@ -130,7 +130,7 @@ func (r *certificateReader) read(file string, f *certificateFile) {
 	}
 	r.reading--
 	close(f.done)
-	// Also when it was late: the next question finds what the disk has said in the end.
+	// Also when it was late: the next question finds the answer of the disk.
 	*f = certificateFile{cert: cert, read: time.Now()}
 }
 

@@ -25,6 +25,7 @@ func (c *closers) later(name string, f func(context.Context) error) { *c = appen
 // that is logged and not an error of the service.
 func (c *closers) close(ctx context.Context, log *slog.Logger) {
 	for _, part := range slices.Backward(*c) {
+		// Each has its own time: one that hangs takes none from those behind it.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		if err := part.close(ctx); err != nil {
 			log.WarnContext(ctx, "close "+part.name, "error", err)

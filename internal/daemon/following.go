@@ -39,7 +39,7 @@ func (f *following) during(ctx context.Context, term int64, lead func()) {
 		work.Go(func() { f.keeper.Run(ctx) })
 		work.Go(func() { f.prover.Run(ctx) })
 	}
-	// The term is given back only when nothing writes for it any more: the next leader goes on from what is stored.
+	// The term is given back only when nothing writes for it any more: the next leader goes on from there.
 	lead()
 	work.Wait()
 }
@@ -50,6 +50,7 @@ func (f *following) scrubbing(scrub scrubbing) scrubbing {
 	if f == nil {
 		return scrub
 	}
+	// One that has found damage keeps the others from nothing: a scrub is to find all of it.
 	return func(ctx context.Context, s cluster.Scrub) error {
 		err := scrub(ctx, s)
 		if s.Share > 0 && ctx.Err() == nil {

@@ -40,7 +40,7 @@ func (s *Service) openJournal(
 	}
 	var stores []journal.Store
 	var places []upkeep.Place
-	// One store of segments for both: what it knows of its backend is learned once.
+	// One store of segments for both: its backend is asked once for each fact.
 	for _, repo := range repos {
 		store := segments.New(segments.Config{Repository: repo, Recipients: k.recipients, Identities: k.identities})
 		stores = append(stores, store)

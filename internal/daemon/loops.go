@@ -103,6 +103,7 @@ func (c *managed) run(ctx context.Context, before *managed) {
 	for _, sch := range c.schedules {
 		c.telemetry.Interval(ctx, c.Name(), sch.Name, sch.Spec.Pause(time.Now()))
 	}
+	// Directories of this node are seen from here alone, whoever leads.
 	var own *schedule.Own
 	if c.HasLocal() {
 		own = &schedule.Own{Reconcile: c.MaintainLocal, Repair: c.RepairLocal, Scrubs: c.localScrubs}

@@ -53,8 +53,8 @@ func (n *noting) Observe(_ context.Context, ev snapshot.Event) {
 	}
 }
 
-// noteBackend notes how a backend was reconciled. What is noted already is not changed: a note that stays the same is
-// not written, and its time is that of the first failure.
+// noteBackend notes how a backend was reconciled. The same error is not noted again: its time is that of the first
+// failure, and a note that stays as it is costs no write.
 func noteBackend(note *snapshot.ReconcileNote, ev snapshot.Event, backend string) {
 	switch known, err := note.Failed[backend], ev.Backends[backend]; {
 	case newer(known.Time, ev.Time):

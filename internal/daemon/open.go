@@ -11,7 +11,7 @@ import (
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/disk"
 	"github.com/snapshotd/snapshotd/server"
-	bounds "github.com/snapshotd/snapshotd/server/limits"
+	"github.com/snapshotd/snapshotd/server/limits"
 	"github.com/snapshotd/snapshotd/telemetry"
 )
 
@@ -131,7 +131,7 @@ func (s *Service) openServer(ctx context.Context) error {
 }
 
 // callerLimits returns the limits of callers. Connections leave at least as many files to everything else.
-func (s *Service) callerLimits(ctx context.Context, cfg *config.Config) bounds.Limits {
+func (s *Service) callerLimits(ctx context.Context, cfg *config.Config) limits.Limits {
 	l := cfg.Limits.Server()
 	files, err := disk.Files()
 	if err != nil {

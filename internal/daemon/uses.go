@@ -21,6 +21,7 @@ func (u *uses) Use(ctx context.Context) bool {
 		return false
 	}
 	u.n++
+	// The context of a call ends with it, even if the handler forgets it: no use can be forgotten.
 	context.AfterFunc(ctx, u.done)
 	return true
 }

@@ -2,7 +2,8 @@ package keeping
 
 import "time"
 
-// due says when something is to be done again.
+// due says when something is to be done again. Each term begins with new ones: it is not known when another replica has
+// done it last.
 type due struct {
 	every time.Duration
 	last  time.Time // zero when it is to be done as soon as it can be

@@ -61,8 +61,9 @@ func (k *Keeper) Run(ctx context.Context) {
 	var (
 		past   = due{every: pruneEvery} // the merge of the timelines of the past
 		repair = due{every: repairEvery}
-		prune  = due{every: pruneEvery, last: time.Now()}
-		note   = due{every: pruneEvery}
+		// Not in the first round: removing can wait, and the term may be short.
+		prune = due{every: pruneEvery, last: time.Now()}
+		note  = due{every: pruneEvery}
 	)
 	for pause := firstRound; ; pause = mergeEvery {
 		woken, err := k.wait(ctx, pause)
@@ -155,6 +156,7 @@ func (k *Keeper) merge(ctx context.Context, p upkeep.Place, live segment.Timelin
 func unmerged(ctx context.Context, log *slog.Logger, err error) {
 	switch {
 	case err == nil || ctx.Err() != nil:
+	// Without an identity it is so at each merge, as it was configured: nothing to tell of every five minutes.
 	case snapshot.ReasonOf(err) == snapshot.ReasonSnapshotSealed:
 		log.DebugContext(ctx, "journal is not merged", "error", err)
 	default:
@@ -178,7 +180,7 @@ func (k *Keeper) prune(ctx context.Context, live segment.Timeline) {
 	if n > 0 {
 		k.log.InfoContext(ctx, "journal pruned", "segments", n)
 	}
-	// Also after a prune that failed: leftovers need no proof of what must stay.
+	// Also after a prune that failed: leftovers are known as such without the snapshots.
 	swept, err := k.copies.Sweep(ctx, live, time.Now())
 	if err != nil && ctx.Err() == nil {
 		k.log.ErrorContext(ctx, "leftovers of the journal are not swept", "next_in", pruneEvery, "error", err)

@@ -23,7 +23,8 @@ const (
 	troubleAge = 5 * time.Minute
 )
 
-// Notes is the notes about a journal in the catalog.
+// Notes is the notes about a journal in the catalog. It tries again after a change of
+// another replica, and after nothing else: the noter keeps the breaks, and tries again after a pause.
 type Notes interface {
 	// AmendJournalNotes changes what was noted. The change may be made again, to other notes, when another replica has
 	// changed them meanwhile.
@@ -48,7 +49,8 @@ func NewNoter(n Notes, node string, log *slog.Logger) *Noter {
 	return &Noter{notes: n, node: node, log: log}
 }
 
-// Broken lets breaks be noted, also before Run. It does not wait.
+// Broken lets breaks be noted, also before Run. It does not wait: the journal calls it while it follows, and the
+// catalog may be away for the same reason for which there is a break.
 func (n *Noter) Broken(where ...snapshot.JournalBreak) {
 	n.mu.Lock()
 	n.wait(append(n.waiting, where...))
@@ -72,7 +74,7 @@ func (n *Noter) Run(ctx context.Context, work *sync.WaitGroup) {
 // write notes what waits, and returns the pause until the next attempt.
 func (n *Noter) write(ctx context.Context) time.Duration {
 	n.mu.Lock()
-	// Taken out first: what is found while the catalog answers waits for the next attempt.
+	// Taken out first: a break that is found while the catalog answers waits for the next attempt.
 	all := n.waiting
 	n.waiting = nil
 	n.mu.Unlock()
@@ -106,6 +108,7 @@ func (n *Noter) trouble(
 	ctx context.Context, points []snapshot.RecoveryPoint, noted *snapshot.JournalTrouble,
 ) *snapshot.JournalTrouble {
 	is := trouble(n.node, points, time.Now())
+	// Only news are written: this is asked each minute, for each cluster.
 	if noted != nil && noted.Is(is, troubleAge) {
 		return noted
 	}

@@ -7,7 +7,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Points returns how far the journal is on this machine's disk and on each backend.
+// Points returns how far the journal is on this machine's disk and on each backend, all by one look, so that they can
+// be compared with each other.
 func (k *Keeper) Points(s journal.Status) []snapshot.RecoveryPoint {
 	all := []snapshot.RecoveryPoint{{Age: time.Since(s.Complete)}}
 	for _, b := range s.Stores {
@@ -23,7 +24,8 @@ func (k *Keeper) Points(s journal.Status) []snapshot.RecoveryPoint {
 }
 
 // trouble returns what a leader notes for the other replicas of how far the journal is: where it is behind or damaged.
-// Of a place that has never been complete, the age is the greatest that there is.
+// Of a place that has never been complete, the age is the greatest that there is. Ages while all is well are left out:
+// they change all the time, and each change would be one of the catalog.
 func trouble(node string, points []snapshot.RecoveryPoint, now time.Time) *snapshot.JournalTrouble {
 	t := &snapshot.JournalTrouble{Node: node}
 	for _, p := range points {

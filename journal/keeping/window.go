@@ -8,7 +8,8 @@ import (
 	"github.com/snapshotd/snapshotd/journal/upkeep"
 )
 
-// Window returns the journal on all backends. One that is not the store that it was counts as not read.
+// Window returns the journal on all backends. One that is not the store that it was counts as not read: with its empty
+// listing, each revision that it alone has would be called lost.
 func (k *Keeper) Window(ctx context.Context) journal.Window {
 	w, away := look(ctx, k.pruner.Places)
 	w.Partial = w.Partial || len(away) > 0

@@ -14,7 +14,7 @@
 //	facts without entries    the part was being removed, or somebody has removed its entries: the facts go as well, and
 //	                         the note (position) tells the two apart
 //	a torn end of the last   it was never promised: it is cut off
-//	a torn end of another    damage: what is whole of it is kept, and the rest is looked for on the backends
+//	a torn end of another    damage: its whole entries are kept, and the rest is looked for on the backends
 //	NNN.json.tmp             facts were being written: they are removed
 //
 // The file "position" says where the last sealed part ended and which parts were removed on purpose. Without it, a

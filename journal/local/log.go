@@ -14,7 +14,9 @@ import (
 // bufferSize is how many bytes of entries are collected before they are written.
 const bufferSize = 256 << 10
 
-// Log is the journal of one cluster on this machine. Its methods may be called at once from several goroutines.
+// Log is the journal of one cluster on this machine. Its methods may be called at once from several goroutines: one
+// adds entries, and one for each backend reads sealed parts and removes them. Those that only look (Sealed, Synced,
+// Size) do not wait for those that write.
 type Log struct {
 	dir   string
 	limit int64
@@ -65,6 +67,7 @@ func New(dir string, limit int64) *Log {
 func (l *Log) Open() error {
 	l.mu.Lock()
 	defer l.unlock()
+	// Nobody else writes here: the disk has nothing that is not known.
 	if l.opened {
 		return nil
 	}
@@ -108,6 +111,7 @@ func (l *Log) Begin(h segment.Header) error {
 	if err := l.seal(); err != nil {
 		return err
 	}
+	// Parts are sealed each few seconds, whatever their size: the higher levels are made by merges.
 	h.Level = segment.Level10s
 	if h.Timeline == l.last.Timeline {
 		h.Previous, h.PreviousChain = l.last.Revision, l.last.Chain
@@ -185,7 +189,7 @@ func (l *Log) Sync() error {
 	return l.sync()
 }
 
-// sync is Sync under the lock. What is durable is noted only here: synced is what Abandon goes back to.
+// sync is Sync under the lock. Abandon goes back to synced, so that is set behind the sync.
 func (l *Log) sync() error {
 	if l.dirty && l.failed == nil {
 		if l.failed = l.buffer.Flush(); l.failed == nil {
@@ -203,10 +207,12 @@ func (l *Log) sync() error {
 	return nil
 }
 
-// Seal ends the part that is open, if it has a revision; the next entries go into a new one.
+// Seal ends the part that is open, if it has a revision; the next entries go into a new one. After an error there may
+// be no part, and Append fails until the next Begin.
 func (l *Log) Seal() error {
 	l.mu.Lock()
 	defer l.unlock()
+	// Facts alone make no segment (segment.Builder.Seal): they wait for a revision.
 	if l.open == nil || l.open.Header.First == 0 {
 		return nil
 	}
@@ -283,7 +289,7 @@ func (l *Log) Abandon() error {
 	}
 	l.open.Header, l.open.Size, l.last = l.synced.header, l.synced.size, l.synced.last
 	l.dirty, l.failed = false, nil
-	// What is behind the last sync may be whole or not, in any order of blocks. It must not be read again.
+	// The bytes behind the last sync may be whole or not, in any order of blocks. They must not be read again.
 	err := l.file.Truncate(l.synced.size)
 	if err == nil {
 		err = l.file.Sync()

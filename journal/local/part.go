@@ -16,7 +16,8 @@ import (
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
-// Part is a run of consecutive revisions, and the facts between them.
+// Part is a run of consecutive revisions, and the facts between them. It changes only until it is sealed, so that
+// sealed ones are shared without a lock.
 type Part struct {
 	Number int64          // the parts are numbered in the order in which they were begun
 	Header segment.Header // of the entries so far
@@ -67,6 +68,7 @@ func (p *Part) readFacts() (segment.Header, error) {
 	if err := json.Unmarshal(doc, &f); err != nil {
 		return segment.Header{}, fmt.Errorf("read %s: %w", p.path(factsSuffix), err)
 	}
+	// The file has no checksum: a change by somebody or the disk shows in its fields, or in the chain.
 	if !f.Timeline.Valid() || f.Previous < 0 {
 		return segment.Header{}, fmt.Errorf("read %s: timeline %.60q and revision %d are none",
 			p.path(factsSuffix), f.Timeline, f.Previous)
@@ -95,6 +97,7 @@ func (p *Part) each(size int64, f func(e segment.Entry, whole int64) bool) error
 		return err
 	}
 	defer func() { _ = file.Close() }()
+	// No more than the size: behind it may be what Abandon could not cut off.
 	in := bufio.NewReaderSize(io.LimitReader(file, size), 256<<10)
 	whole := int64(0)
 	for {
@@ -202,7 +205,7 @@ func replace(path string, doc []byte) error {
 	return disk.Sync(filepath.Dir(path))
 }
 
-// truncate cuts a file off, durably: what is added later must not follow bytes that a crash brings back.
+// truncate cuts a file off, durably: later entries must not follow bytes that a crash brings back.
 func truncate(path string, size int64) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {

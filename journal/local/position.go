@@ -10,7 +10,8 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// Position is how far a history is in the journal. The zero value is before any history.
+// Position is how far a history is in the journal. The zero value is before any history. Newer compares two of them by
+// name and number alone; whether they are of one history is shown by their chains.
 type Position struct {
 	Timeline segment.Timeline `json:"timeline"`
 	Revision int64            `json:"revision,string"` // the newest

@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// Has reports whether there is a sealed part with a number.
+// Has reports whether there is a sealed part with a number. It waits for the disk, so that a part which is being
+// removed is not there any more.
 func (l *Log) Has(number int64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -43,7 +43,9 @@ func (l *Loss) String() string {
 	return segment.Range{First: l.First, Last: l.Last}.String()
 }
 
-// surveyed is the rest of the parts in a directory.
+// surveyed is the rest of the parts in a directory. It takes in the parts in their order. The end of one that is bad is
+// not in its own files: the facts of the next part say which revision came before that, so a loss stays open until
+// then.
 type surveyed struct {
 	dir    string
 	noted  note
@@ -61,7 +63,7 @@ func survey(dir string) (*surveyed, error) {
 		return nil, err
 	}
 	s := &surveyed{dir: dir, noted: readPosition(dir)}
-	// No number is used twice, whatever was removed or set aside: the note and uploads under way name parts by it.
+	// No number is used twice, also when parts were removed or set aside: the note and uploads under way name parts by it.
 	s.next = max(s.noted.Part, highest) + 1
 	// As it was read: a part that contradicts the note takes its position away (part).
 	noted := s.noted

@@ -10,7 +10,8 @@ import (
 	"github.com/snapshotd/snapshotd/repository/segments"
 )
 
-// Journal is the segments of one cluster, as the listings of its backends show them.
+// Journal is the segments of one cluster, as the listings of its backends show them. While a backend is in Unread, a
+// gap may be none: that backend may have the revisions.
 type Journal struct {
 	Timelines []*Timeline // in ascending order of their start
 	Unread    []error     // why some backends could not be listed
@@ -45,6 +46,7 @@ func Load(ctx context.Context, places []*segments.Segments) *Journal {
 	j := &Journal{}
 	byName := map[segment.Timeline]*builder{}
 	for _, p := range places {
+		// The segments that were listed before the error stay: they are there.
 		if err := load(ctx, p, byName); err != nil {
 			j.Unread = append(j.Unread, err)
 		}
@@ -80,7 +82,7 @@ func load(ctx context.Context, p *segments.Segments, byName map[segment.Timeline
 	return nil
 }
 
-// add adds a segment to those that hold the same revisions, whatever their levels: each of them does for the others.
+// add adds a segment to those that hold the same revisions, on any level: each of them does for the others.
 func (b *builder) add(c segmentCopy) {
 	key := [2]int64{c.First, c.Last}
 	s := b.spans[key]

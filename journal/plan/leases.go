@@ -79,6 +79,7 @@ func (l *Leases) TakeLater(e segment.Entry) bool {
 	if !ok || lease.Gone {
 		return false
 	}
+	// This timeline speaks of this lease; in a later one, the id may have been given to another.
 	if _, known := l.ttls[lease.ID]; known {
 		return false
 	}

@@ -100,6 +100,7 @@ func (s *search) line() []*span {
 			spans = append(spans, x)
 		}
 	}
+	// Spans may lie over one another. A search by halves needs a row in which times go up.
 	c := cursor{spans: spans}
 	for pos := int64(0); ; {
 		x := c.best(pos)
@@ -121,6 +122,7 @@ func (s *search) run(ctx context.Context, at time.Time) (*Moment, error) {
 	for low < high {
 		mid := (low + high) / 2
 		later := false
+		// Manifests are enough for the search: a few of them for years of segments.
 		err := s.each(ctx, line[mid], func(_ segmentCopy, m *segments.Manifest) error {
 			later = m.FirstTime.After(at)
 			return nil

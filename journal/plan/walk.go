@@ -33,7 +33,11 @@ type errUse struct{ error }
 // Unwrap returns the error.
 func (e errUse) Unwrap() error { return e.error }
 
-// Walk adds the revisions of a timeline to a target.
+// Walk adds the revisions of a timeline to a target. It is used by one goroutine.
+//
+// Each step takes the segment that holds the next revision and reaches the furthest. If it begins at or before the
+// revision that the target has, the target compares what both have (Target.Holds). If it begins right behind it, its
+// manifest must not name another chain there (links).
 type Walk struct {
 	Timeline *Timeline
 	After    int64  // the revision that the target has
@@ -159,7 +163,7 @@ func NewFacts(t *Timeline, dir string, fact func(segment.Entry)) *Walk {
 // ReadOn reads the next segment behind those that were used, for its facts alone: those of a revision may be journaled
 // after it. When there is none, it does nothing.
 func (w *Walk) ReadOn(ctx context.Context) error {
-	// Nothing is compared or added any more: the target is whole, and what comes is later than it.
+	// Nothing is compared or added any more: the target is whole, and all that comes is later.
 	w.Target, w.chain, w.After = nil, nil, max(w.After, w.end)
 	err := w.step(ctx, segment.MaxRevision)
 	if lost := (*Lost)(nil); errors.As(err, &lost) {
@@ -210,6 +214,7 @@ func (w *Walk) step(ctx context.Context, to int64) error {
 			causes = append(causes, err)
 			w.Skipped = append(w.Skipped, err)
 		}
+		// All copies of this span are bad. Another span may hold its revisions, cut in another way.
 		w.cursor.drop(s)
 	}
 }
@@ -246,6 +251,7 @@ func (w *Walk) use(ctx context.Context, c segmentCopy, to int64) error {
 	if err := read(c.place, m, file, func(e segment.Entry) error { return w.add(e, to) }); err != nil {
 		return errUse{err} // it was good a moment ago
 	}
+	// In the middle of a segment the chain is not known: the manifest has the one of its end alone.
 	w.After, w.end, w.chain = min(m.Last, to), m.Last, nil
 	if w.After == m.Last {
 		w.chain, w.chained, w.arrived = &m.Chain, m.Last, m.LastTime
@@ -320,6 +326,7 @@ func fetch(ctx context.Context, p *segments.Segments, m *segments.Manifest, dir 
 	if cerr := f.Close(); cerr != nil {
 		into.err = cmp.Or(into.err, cerr)
 	}
+	// An error of this disk would be one of every copy: the walk ends, and no copy is called bad.
 	if into.err != nil {
 		err = errUse{fmt.Errorf("read the segment %s: %w", m.Name(), into.err)}
 	}

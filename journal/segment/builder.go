@@ -10,7 +10,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// magic begins the content of a segment, before its header.
+// magic begins the content of a segment, before its header. Its number is that of the format: readers refuse any other.
 const magic = "snapshotd segment 1\n"
 
 // frameSize is how many bytes of content a zstd frame has at most.
@@ -27,7 +27,8 @@ type Segment struct {
 	Size   int64  // of the content
 }
 
-// Builder makes a segment. It holds the compressed entries in memory. Use [NewBuilder].
+// Builder makes a segment. It holds the compressed entries in memory, because the header, which stands before them, is
+// known at the end alone. Use [NewBuilder].
 type Builder struct {
 	header Header
 	chunk  []byte // of entries, not compressed yet

@@ -6,7 +6,8 @@ import (
 )
 
 // Cause is why a history could not be continued, so that revisions are missing or another timeline begins. It is the
-// first word of the reason in a header.
+// first word of the reason in a header, and a label of metrics: no cause is ever renamed, and readers of other versions
+// take one that they do not know for none.
 type Cause string
 
 // The causes.

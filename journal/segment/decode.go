@@ -124,6 +124,7 @@ func (d *decoder) uvarint() uint64 {
 	return v
 }
 
+// number takes one of those that are signed in etcd and never negative.
 func (d *decoder) number() int64 {
 	v := d.uvarint()
 	if v > 1<<63-1 {
@@ -164,6 +165,7 @@ func (d *decoder) id() int64 {
 	return int64(id)
 }
 
+// bool takes 0 or 1 alone, for the same reason as uvarint takes one form.
 func (d *decoder) bool() bool {
 	v := d.uvarint()
 	if v > 1 {
@@ -184,6 +186,7 @@ func (d *decoder) last() bool {
 	return on
 }
 
+// time takes one that an encoder has written, in UTC: two readers on machines of two zones have equal entries.
 func (d *decoder) time() time.Time {
 	ms := d.number()
 	if err := checkMillis(ms); err != nil {

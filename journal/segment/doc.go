@@ -7,9 +7,9 @@
 //
 // Which revisions are held, lost, or wanted is a set of revisions: [Union], [Without], [Within] and [Size] of [Range].
 //
-// What a segment holds is fixed by its entries: the same entries under the same header are the same bytes, on whatever
-// machine. Encoders may therefore not have choices, and decoders refuse each encoding but the one. Its history is fixed
-// by a checksum over the records of all revisions up to it ([Chain]), which times, cuts and levels do not change.
+// The bytes of a segment are fixed by its header and its entries, on any machine. Encoders may therefore not have
+// choices, and decoders refuse each encoding but the one. Its history is fixed by a checksum over the records of all
+// revisions up to it ([Chain]), which times, cuts and levels do not change.
 //
 // The package knows no backend, no encryption and no etcd. docs/format.md describes the bytes.
 package segment

@@ -29,6 +29,7 @@ func AppendEntry(dst []byte, e Entry) ([]byte, error) {
 		dst = appendNumbers(dst, e.Revision, e.After, e.Before)
 		err = e.check()
 	case Watermark:
+		// Rounded down, as an arrival is rounded up (Entry).
 		dst = appendNumbers(dst, e.Revision, e.Time.UnixMilli())
 		err = e.check()
 	case Auth:
@@ -56,7 +57,7 @@ func (r Revision) append(dst []byte) ([]byte, error) {
 }
 
 // appendNumbers appends numbers that are not negative; the checks of the entries see to that. They come after the
-// encoding, so that it is left to the caller to throw away what was appended.
+// encoding, so that the caller throws the bytes away.
 func appendNumbers(dst []byte, numbers ...int64) []byte {
 	for _, n := range numbers {
 		dst = binary.AppendUvarint(dst, uint64(n))
@@ -80,6 +81,7 @@ const maxMillis = 253402300799999
 // MaxTime is the latest time that an entry may have.
 var MaxTime = time.UnixMilli(maxMillis).UTC()
 
+// checkMillis refuses 0, which is a time that was not set, and times that no text of RFC 3339 can have.
 func checkMillis(ms int64) error {
 	if ms <= 0 || ms > maxMillis {
 		return fmt.Errorf("%d is no time in milliseconds", ms)
@@ -139,6 +141,7 @@ func (l Leases) check() error {
 	return checkRevision(l.Revision)
 }
 
+// check refuses a compaction of revisions that the store did not have, and a moment of it that ends before it begins.
 func (c Compaction) check() error {
 	switch {
 	case c.Revision <= 0 || c.Revision > c.Before:

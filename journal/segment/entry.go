@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// MaxRevision is the highest revision that an entry may name. etcd counts up to 2^63.
+// MaxRevision is the highest revision that an entry may name. etcd counts up to 2^63; this is far below, so that the
+// revision behind it is a number as well.
 const MaxRevision = 1 << 62
 
 // Entry is one fact of a cluster: a [Revision], [Lease], [Leases], [Compaction], [Watermark] or [Auth].
@@ -68,7 +69,8 @@ type Auth struct {
 	Enabled      bool  // authentication is on; to turn it on does not count as a change
 }
 
-// kind is the first byte of an entry.
+// kind is the first byte of an entry. The numbers are part of the format: none is given to anything else later, and one
+// that is not known ends the reading, because it might say that something before it does not hold.
 type kind byte
 
 const (

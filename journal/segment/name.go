@@ -9,7 +9,8 @@ import (
 	"time"
 )
 
-// Level is how long the stretches of time are that segments hold.
+// Level is how long the stretches of time are that segments hold. It is in the keys of their objects, so that a listing
+// of one level is short.
 type Level string
 
 // The levels. Segments of one are merged into those of the next.

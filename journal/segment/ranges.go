@@ -37,6 +37,7 @@ func Without(all, others []Range) (left []Range) {
 		for len(others) > 0 && others[0].Last < r.First {
 			others = others[1:]
 		}
+		// Not taken from others: it may reach into the next range, too.
 		for _, o := range others {
 			if o.First > r.Last {
 				break

@@ -16,7 +16,8 @@ const maxHeader = 16 << 10
 // maxWindow bounds the memory that a zstd frame can ask for.
 const maxWindow = 8 << 20
 
-// Reader reads a segment, one entry at a time, and holds it to its header.
+// Reader reads a segment, one entry at a time, and holds it to its header. Whoever has written the segment, it takes no
+// more memory than its largest entry and a window of zstd (maxWindow) need.
 type Reader struct {
 	header Header // as it was written
 	seen   Header // of the entries so far
@@ -71,7 +72,7 @@ func (s *Reader) Next() (Entry, error) {
 	return e, nil
 }
 
-// next reads an entry, and compares what it adds up to with the header: one that goes beyond it ends the reading at
+// next reads an entry, and compares the sum so far with the header: one that goes beyond it ends the reading at
 // once, and not after gigabytes.
 func (s *Reader) next() (Entry, error) {
 	n, err := s.length()
@@ -102,6 +103,7 @@ func (s *Reader) length() (int64, error) {
 		return 0, s.whole()
 	}
 	d := decoder{}
+	// An entry is far below 4 GiB, and a longer number is refused before it is read.
 	var b [binary.MaxVarintLen32]byte
 	for i := range b {
 		c, err := s.in.ReadByte()
@@ -138,6 +140,7 @@ func (s *Reader) whole() error {
 	return io.EOF
 }
 
+// readHeader reads the line byte by byte: ReadBytes would take memory for a line without an end.
 func (s *Reader) readHeader() error {
 	begin := make([]byte, len(magic))
 	if _, err := io.ReadFull(s.in, begin); err != nil || string(begin) != magic {

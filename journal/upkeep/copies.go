@@ -35,7 +35,8 @@ const (
 	DefaultTime   = 3 * time.Minute
 )
 
-// State is how the copies on one backend are.
+// State is how the copies on one backend are, as this process has seen them in its term: each replica that leads looks
+// for itself.
 type State struct {
 	Known   bool  // the journal was compared with that of other backends
 	Lacking int64 // revisions that another backend has and this one lacks, since then
@@ -115,6 +116,7 @@ func (c *Copies) list(ctx context.Context, p Place) (all []segments.Item, err er
 		}
 		all = append(all, some...)
 	}
+	// Segments that are not listed any more were merged or pruned, and their findings would grow for ever.
 	c.findings.forget(p.Segments.Name(), func(r segments.Ref) bool { return there[r] })
 	return all, nil
 }

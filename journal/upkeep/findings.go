@@ -38,6 +38,9 @@ const spareFor = 24 * time.Hour
 func (f finding) isSpare(now time.Time) bool { return f.bad && now.Sub(f.spare) < spareFor }
 
 // findings are what this process knows of the segments on all backends. They have no other memory.
+//
+// Bytes that are wrong are damage at once. A segment that is not given is bad only after a second failure, at a time
+// when the backend gives another one: from a single failure, it could not be told from a backend that is away.
 type findings struct {
 	mu    sync.Mutex
 	of    map[at]finding
@@ -149,6 +152,7 @@ func (f *findings) note(a at, err error, gives bool, now time.Time) answer {
 		delete(f.of, a)
 		return absent
 	case snapshot.IsDamage(err):
+		// That the backend did not let it go is remembered: the same damage, seen once more, changes nothing of that.
 		is.bad, is.spare = true, was.spare
 	// A backend that does not give it now says nothing of the damage that was seen: it stays until it is read and good.
 	case was.bad:

@@ -207,6 +207,7 @@ func (m *merging) runs(
 		}
 		if n := len(run); n > 0 {
 			last := run[n-1]
+			// A merged segment has the same bound as one that was sealed by its size: both are made in memory.
 			if !follows(next, last) || !stretch.Equal(last.FirstTime.Truncate(length)) || size+next.Size > segment.MaxContent {
 				runs, run, size = append(runs, run), nil, 0
 			}
@@ -239,6 +240,7 @@ func (m *merging) run(ctx context.Context, run []*segments.Manifest, to segment.
 	}
 	m.done.Written++
 	m.held[to] = append(m.held[to], segments.RefOf(&merged.Header))
+	// The next step goes through them in their order (runs).
 	slices.SortFunc(m.held[to],
 		func(a, b segments.Ref) int { return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last)) })
 	for _, l := range run {

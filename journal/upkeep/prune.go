@@ -176,6 +176,7 @@ func (p *Pruner) before(
 	if p.Window == 0 {
 		return oldest.revision, why
 	}
+	// The newest that is still before the window: from there, each moment of the window can be reached.
 	for _, b := range found[place][t] {
 		if !b.created.After(begin) && b.revision > oldest.revision {
 			oldest = b
@@ -247,6 +248,7 @@ func (p *Pruner) basesOf(ctx context.Context, at Place, seen *seen) (bases, erro
 // timelineOf returns the timeline within whose time a snapshot was taken; empty when there is none.
 func timelineOf(b base, all []segment.Timeline) segment.Timeline {
 	t := timelineAt(b.created, all)
+	// Another etcd was saved under this name then: its revisions mean something else.
 	if !t.Of(b.cluster) {
 		return ""
 	}
@@ -272,6 +274,7 @@ func ending(ctx context.Context, s *segments.Segments, t segment.Timeline, revis
 			if err != nil {
 				return r, err
 			}
+			// By whole segments: one that reaches over the bound is needed for the revisions behind it.
 			if item.Last >= revision {
 				continue
 			}

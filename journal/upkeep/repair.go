@@ -86,6 +86,7 @@ func (c *Copies) takeTurn(ctx context.Context) (done func(), err error) {
 
 // repair does one share of a task.
 func (c *Copies) repair(ctx context.Context, task Task, now time.Time) (all []Copied) {
+	// A comparison alone writes nothing, and need not wait for a repair, which takes minutes.
 	if task.changes() {
 		done, err := c.takeTurn(ctx)
 		if err != nil {
@@ -131,6 +132,7 @@ func (c *Copies) newRepair(task Task, seen *seen, now time.Time) *repair {
 // fillAll compares all backends by one timeline, and copies to each of the chosen ones what it lacks.
 func (r *repair) fillAll(ctx context.Context, seen *seen, i int) {
 	t, live := seen.timelines[i], r.task.Live
+	// All of them first: each may have revisions for any other.
 	for _, s := range r.sides {
 		r.list(ctx, s, t)
 	}
@@ -163,7 +165,12 @@ func leadsTo(bases []base, held []segment.Range) (to int64) {
 	return to
 }
 
-// repair is one share of a task.
+// repair is one share of a task. It goes through the timelines one by one, and each side lists its segments of that
+// one.
+//
+// It has two budgets. Copying is bounded in bytes and time, so that merges and prunes come between. Looking again at
+// bad segments has its own bounds: a backend with many bad segments must not use up the time in which others are
+// repaired.
 type repair struct {
 	copies *Copies
 	task   Task
@@ -210,7 +217,7 @@ func (r *repair) fill(ctx context.Context, to *side, before int64) error {
 	to.done.Lacking += segment.Size(segment.Without(left, late.ranges()))
 	to.done.More = to.done.Lacking > 0 && r.copied > 0 && r.left.spent()
 	fromHere := func(err error) bool { return snapshot.IsOfBackend(err, to.Name()) }
-	// A backend that does not take or give its own is left alone until it does: what looks damaged may be away.
+	// A backend that does not take or give its own is left alone until it does: it may be away.
 	if r.task.changes() && ctx.Err() == nil && !slices.ContainsFunc(errs, fromHere) {
 		errs = append(errs, r.removeDamaged(ctx, to))
 	}
@@ -279,6 +286,7 @@ func (r *repair) copy(ctx context.Context, to *side, o offer, hole segment.Range
 	if err != nil {
 		return r.failed(ctx, o, err)
 	}
+	// Behind the end of the backend, its own upload brings it. Within it, nobody else will.
 	if age := r.now.Sub(m.LastTime); o.Last > to.last && age >= 0 && age < young {
 		return errYoung
 	}
@@ -350,6 +358,7 @@ func (r *repair) removeDamaged(ctx context.Context, s *side) error {
 			held = s.held.ranges() // one may be damaged, too
 			continue
 		}
+		// Read once more right before it goes: removing is for good.
 		if got, _ := r.copies.findings.look(ctx, s.Segments, bad, r.now); got != damaged {
 			r.spared(s, bad, got) // a person has put it right, or it was merged, meanwhile
 			held = s.held.ranges()
@@ -358,6 +367,8 @@ func (r *repair) removeDamaged(ctx context.Context, s *side) error {
 		switch err := s.Remove(ctx, bad); {
 		case err == nil:
 			r.replaced(s, bad)
+		// An object lock, or a missing permission: asked again tomorrow, and not counted as damage, which no one could
+		// mend.
 		case segments.IsRefused(err):
 			r.copies.findings.spare(it, r.now)
 		default:

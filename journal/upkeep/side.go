@@ -12,7 +12,9 @@ import (
 	"github.com/snapshotd/snapshotd/snapshot"
 )
 
-// side is one backend in a repair.
+// side is one backend in a repair. A segment that is listed there is held, or bad, or neither: one that was absent when
+// it was looked at. Only held ones count as a source, and as there. One that could not be read counts as held until it is
+// known to be bad: the backend may be away, and a copy would be for nothing.
 type side struct {
 	*segments.Segments
 	done   Copied
@@ -54,7 +56,7 @@ func (r *repair) list(ctx context.Context, s *side, t segment.Timeline) {
 	}
 	began := time.Now()
 	items, err := s.Of(ctx, t)
-	// Listing is not what the share is of: a slow backend would otherwise never be copied to.
+	// Only copying counts for the share: a slow backend would otherwise never be copied to.
 	r.left.extend(time.Since(began))
 	r.looks.extend(time.Since(began))
 	if err != nil {
@@ -94,7 +96,7 @@ func (r *repair) again(ctx context.Context, s *side, items, suspects []segments.
 			delete(s.held, item.Ref)
 			s.bad[item.Ref] = true
 		}
-		// What is not looked at again counts as it was found last.
+		// Those that are not looked at again count as they were found last.
 		if s.row == inRow || r.looks.spent() || last.isSpare(r.now) || ctx.Err() != nil {
 			continue
 		}
@@ -130,7 +132,8 @@ func (r *repair) tryOne(ctx context.Context, s *side, items []segments.Item) {
 	}
 }
 
-// smallest returns the smallest of some segments that is held; nil when none is.
+// smallest returns the smallest of some segments that is held; nil when none is. It is to show that the backend gives
+// anything at all, for the fewest bytes.
 func (s *side) smallest(items []segments.Item) (least *segments.Item) {
 	for i := range items {
 		if s.held[items[i].Ref] && (least == nil || items[i].Size < least.Size) {
@@ -163,6 +166,7 @@ func (s *side) links(
 			return read, err
 		}
 	}
+	// The manifest has these two. Only for those between had the content to be read.
 	got[m.Previous], got[m.Last] = m.PreviousChain, m.Chain
 	for revision, chain := range want {
 		if is, known := got[revision]; known && is != chain {

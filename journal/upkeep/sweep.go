@@ -9,8 +9,9 @@ import (
 	"github.com/snapshotd/snapshotd/journal/segment"
 )
 
-// sweepAge is how old data without a manifest must be, and for how long a timeline must have been empty, before it is
-// removed. A writer needs minutes.
+// sweepAge is much longer than a writer needs, because leftovers differ from data that is being written by their age
+// alone. It is how old data without a manifest must be, and for how long a timeline must have been empty, before it
+// is removed. A writer needs minutes.
 const sweepAge = 24 * time.Hour
 
 // Swept is the work of a sweep.
