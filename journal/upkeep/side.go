@@ -13,8 +13,8 @@ import (
 )
 
 // side is one backend in a repair. A segment that is listed there is held, or bad, or neither: one that was absent when
-// it was looked at. Only held ones count as a source, and as there. One that could not be read counts as held until it is
-// known to be bad: the backend may be away, and a copy would be for nothing.
+// it was looked at. Only held ones count as a source, and as there. One that could not be read counts as held until it
+// is known to be bad: the backend may be away, and a copy would be for nothing.
 type side struct {
 	*segments.Segments
 	done   Copied
