@@ -24,6 +24,22 @@ type unopened struct {
 	err   error
 }
 
+// opened leaves out the clusters that are not open: none of their events will come, and a watch of all would have no
+// resume token as long as they have no position. It fails when no cluster is left.
+func opened(clusters []Cluster) (open []Cluster, err error) {
+	for _, c := range clusters {
+		if u, is := c.View.(unopened); is {
+			err = u.err
+			continue
+		}
+		open = append(open, c)
+	}
+	if len(open) > 0 {
+		return open, nil
+	}
+	return nil, err
+}
+
 func (u unopened) Name() string             { return u.known.Name }
 func (u unopened) Configured() status.Known { return u.known }
 
@@ -41,9 +57,9 @@ func (u unopened) List(context.Context, snapshot.Query) (snapshot.Page, error) {
 	return snapshot.Page{}, u.err
 }
 
-// Follow has no events: a watch of all clusters goes on, and ends as after every change when this one is opened.
-func (u unopened) Follow(ctx context.Context, _ snapshot.Position) iter.Seq2[snapshot.Moment, error] {
-	return func(func(snapshot.Moment, error) bool) { <-ctx.Done() }
+// Follow fails: a watch leaves the cluster out, and ends as after every change when it is opened.
+func (u unopened) Follow(context.Context, snapshot.Position) iter.Seq2[snapshot.Moment, error] {
+	return func(yield func(snapshot.Moment, error) bool) { yield(snapshot.Moment{}, u.err) }
 }
 
 func (u unopened) Save(context.Context, cluster.SaveRequest) (cluster.SaveResult, error) {

@@ -27,6 +27,9 @@ func (s *service) Watch(req *snapshotdv1.WatchRequest, stream watchStream) error
 	if err != nil {
 		return err
 	}
+	if clusters, err = opened(clusters); err != nil {
+		return &failure{error: err, cluster: req.GetCluster()}
+	}
 	w := &watching{stream: stream, requestID: req.GetRequestId(), clusters: clusters, told: feed.NewRecent()}
 	if w.at, err = decodeResume(req.GetResumeToken(), w.clusters); err != nil {
 		return &failure{error: err, cluster: req.GetCluster()}

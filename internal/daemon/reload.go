@@ -183,7 +183,7 @@ func (r *reloader) applyClusters(ctx context.Context, wanted []config.Cluster) {
 		r.waiting, reasons[wanted[i].Name] = wanted, err.Error()
 		r.tell(ctx, wanted[i].Name, c != nil, err)
 		if c == nil {
-			unserved = append(unserved, unopened{wanted[i], err})
+			unserved = append(unserved, unopened{wanted[i], err, r.unopenedSince(wanted[i].Name)})
 			continue
 		}
 		c.notInEffect.Store(&err)
@@ -203,9 +203,10 @@ func (r *reloader) applyClusters(ctx context.Context, wanted []config.Cluster) {
 			gone = append(gone, c)
 		}
 	}
-	if len(next) > 0 { // otherwise none can be opened yet, and those that there are go on
-		r.replace(ctx, next, gone, unserved)
+	if len(next) == 0 { // none can be opened yet, and those that there are go on
+		next, gone = r.clusters, nil
 	}
+	r.replace(ctx, next, gone, unserved)
 }
 
 // renamed reports whether a cluster has gone from the configuration, and the only new one that saves its etcd cannot be

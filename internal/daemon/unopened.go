@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/server"
@@ -11,13 +12,26 @@ import (
 
 // unopened is a cluster that is configured and could not be opened. It is served for its verdict alone.
 type unopened struct {
-	cfg config.Cluster
-	why error
+	cfg   config.Cluster
+	why   error
+	since time.Time
+}
+
+// unopenedSince returns since when a cluster cannot be opened, for whatever reasons.
+func (s *Service) unopenedSince(name string) time.Time {
+	for _, u := range s.unopened {
+		if u.cfg.Name == name {
+			return u.since
+		}
+	}
+	return time.Now()
 }
 
 // serve returns the cluster as the server takes it. What is known is what its configuration says.
 func (s *Service) serve(ctx context.Context, u unopened) server.Cluster {
-	known := status.Known{Name: u.cfg.Name, Node: s.cfg.NodeName, Store: storeOf(&u.cfg), NotOpen: u.why}
+	known := status.Known{
+		Name: u.cfg.Name, Node: s.cfg.NodeName, Store: storeOf(&u.cfg), NotOpen: u.why, NotOpenSince: u.since,
+	}
 	var opened closers
 	defer opened.close(ctx, s.log)
 	for _, b := range u.cfg.Backends {

@@ -233,6 +233,9 @@ func TestAClusterWhoseSuccessorCannotBeOpenedGoesOn(t *testing.T) {
 			w.look(ctx, "0")
 			w.are(test.between...)
 			w.has(`"cluster not added yet; it is tried again" cluster=renamed`, 1)
+			if got := metric(w.s.telemetry, `snapshotd_cluster_verdict{cluster="renamed",verdict="unknown"}`); got != "1" {
+				t.Errorf("the verdict on the cluster that cannot be opened is %q", got)
+			}
 			if !leads() {
 				t.Error("the first cluster is not led any more")
 			}

@@ -29,7 +29,9 @@ type Known struct {
 	FactErr error                // what else could not be read in the catalog, the first of it, and why
 	Err     error                // why the catalog cannot be read; then only the configuration is known
 
-	NotOpen     error // why the cluster could not be opened; then only its name and the names of its backends are known
+	NotOpen      error     // why the cluster could not be opened; then only its name and its backends are known
+	NotOpenSince time.Time // since when that is so, for whatever reasons
+
 	NotInEffect error // why a change of its configuration could not be applied, and the earlier one is in effect
 
 	NotAsked     bool                                 // the catalog was not even asked, and Err says why

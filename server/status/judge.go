@@ -61,8 +61,9 @@ func (v *verdict) unreadable() {
 	const list = "this command lists the snapshots on a backend."
 	switch {
 	case v.known.NotOpen != nil:
-		v.find(Unknown, v.known.listing(), "The service could not open the cluster, so this replica saves nothing of it, and "+
-			"nothing is known here: %s. It is tried again every two seconds; "+list, stopless(v.known.NotOpen.Error()))
+		v.find(Unknown, v.known.listing(), "The service could not open the cluster, so this replica saves nothing of it, "+
+			"and nothing is known here: %s. It has been tried every two seconds since %s; "+list,
+			stopless(v.known.NotOpen.Error()), minute(v.known.NotOpenSince))
 	case v.known.NotAsked:
 		v.find(Unknown, []string{"status"}, "The catalog was not asked, so nothing is known here: %v. This command asks it.",
 			v.known.Err)
@@ -81,7 +82,7 @@ func (v *verdict) unreadable() {
 // configuration finds that a change of the cluster's configuration is not in effect.
 func (v *verdict) configuration() {
 	if why := v.known.NotInEffect; why != nil {
-		v.find(Attention, nil, "The configuration of the cluster has changed, and the earlier one stays in effect: %s. The new "+
-			"one is tried again every two seconds.", stopless(why.Error()))
+		v.find(Attention, nil, "The configuration of the cluster has changed, and the earlier one stays in effect: %s. "+
+			"The new one is tried again every two seconds.", stopless(why.Error()))
 	}
 }
