@@ -84,7 +84,7 @@ func TestASnapshotThatIsThereIsNotTriedAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var needs []journal.Base
 		s := inTurn(fakeMember{current: at(9), delivered: 9}, fakeMember{current: at(9), delivered: 9})
-		j := lead(t, s, t.TempDir(), []*place{newPlace("one")}, func(c *journal.Config) {
+		j := lead(t, s, t.TempDir(), []*place{newPlace("one")}, hours, func(c *journal.Config) {
 			c.Base = func(_ context.Context, need journal.Base) error {
 				if needs = append(needs, need); len(needs) > 1 {
 					return nil
@@ -109,7 +109,7 @@ func TestATimelineWithoutASnapshotIsNotSafeAfterARestart(t *testing.T) {
 		dir, p := t.TempDir(), newPlace("one")
 		s := inTurn(fakeMember{current: at(9), delivered: 9}, fakeMember{current: at(20), delivered: 20})
 		start := func() *replica {
-			return lead(t, s, dir, []*place{p}, func(c *journal.Config) {
+			return lead(t, s, dir, []*place{p}, hours, func(c *journal.Config) {
 				c.Base = func(context.Context, journal.Base) error {
 					if !taken.Load() {
 						return errors.New("the spool is full")
@@ -156,7 +156,7 @@ func TestTheSnapshotForABackendThatLostPartsCanBeTaken(t *testing.T) {
 				good, bad := newPlace("good"), newPlace("bad")
 				bad.away.Store(true)
 				var needs []journal.Base // for the backend that was away
-				j := lead(t, s, t.TempDir(), []*place{good, bad}, func(c *journal.Config) {
+				j := lead(t, s, t.TempDir(), []*place{good, bad}, hours, func(c *journal.Config) {
 					c.MaxBytes, c.Broken = 15_000, a.broken
 					c.Base = func(_ context.Context, need journal.Base) error {
 						turn := min(int64(time.Since(began)/(2*time.Minute)), 4)

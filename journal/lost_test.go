@@ -54,6 +54,7 @@ func logTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, ni
 
 // Bad files on the disk are a gap, with its bounds, unless a backend has their revisions. All others are stored.
 func TestBadFilesAreAGapWhereNoBackendHasTheirRevisions(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		stored bool // by another backend
 		spoil  func(file string) error
@@ -65,6 +66,7 @@ func TestBadFilesAreAGapWhereNoBackendHasTheirRevisions(t *testing.T) {
 		"of a part that is there": {stored: true, spoil: func(f string) error { return os.WriteFile(f, []byte("{"), 0o600) }, ends: []int64{10, 30, 40}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			dir, one, other := t.TempDir(), newPlace("one"), newPlace("other")
 			leave(t, dir, 4)
 			if tc.stored {
@@ -110,6 +112,7 @@ func TestBadFilesAreAGapWhereNoBackendHasTheirRevisions(t *testing.T) {
 // Somebody removes a file while the journal runs. An earlier process has brought its revisions to a backend, which this one
 // does not know before it has asked: there is no gap.
 func TestAVanishedFileIsNoGapWhereABackendHasItsRevisions(t *testing.T) {
+	t.Parallel()
 	dir, one, other := t.TempDir(), newPlace("one"), newPlace("other")
 	leave(t, dir, 4)
 	storeElsewhere(t, dir, other)
@@ -137,6 +140,7 @@ func TestAVanishedFileIsNoGapWhereABackendHasItsRevisions(t *testing.T) {
 // Files vanish while no process runs. Those around them show which revisions they had, and the backends whether these are
 // lost.
 func TestAFileThatVanishedBetweenTwoProcessesIsAGap(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		remove string // of the files of a part
 		part   int
@@ -152,6 +156,7 @@ func TestAFileThatVanishedBetweenTwoProcessesIsAGap(t *testing.T) {
 		"and a backend has it all": {remove: "*.*", part: 3, stored: true, ends: []int64{10, 20, 30}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			dir, one, other := t.TempDir(), newPlace("one"), newPlace("other")
 			leave(t, dir, 4)
 			if tc.stored {
@@ -192,6 +197,7 @@ func TestAFileThatVanishedBetweenTwoProcessesIsAGap(t *testing.T) {
 // A replica that does not lead for long has the note of a timeline that the backends have removed since, with the
 // snapshots that needed it. Nothing is lost, whenever it starts.
 func TestATimelineThatWasRemovedIsNoGap(t *testing.T) {
+	t.Parallel()
 	dir, one := t.TempDir(), newPlace("one")
 	leave(t, dir, 4)
 	stop := runs(t, uploader(t, dir, []*place{one}))
@@ -209,6 +215,7 @@ func TestATimelineThatWasRemovedIsNoGap(t *testing.T) {
 
 // A gap that was reported is not reported again by the next process.
 func TestAGapIsReportedOnce(t *testing.T) {
+	t.Parallel()
 	dir, one := t.TempDir(), newPlace("one")
 	leave(t, dir, 4)
 	logs, err := filepath.Glob(filepath.Join(dir, "*.log"))

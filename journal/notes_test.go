@@ -17,6 +17,7 @@ import (
 // TestTheBackendsShowWhichGapsThereAre adds to what was noted, and ends it when all of them show that it is over. The note
 // of the journal is better than what they show.
 func TestTheBackendsShowWhichGapsThereAre(t *testing.T) {
+	t.Parallel()
 	now := time.Now()
 	const old, fresh = 2 * time.Hour, time.Minute
 	one, two := segment.NewTimeline(1, now.Add(-100*time.Hour)), segment.NewTimeline(1, now.Add(-50*time.Hour))

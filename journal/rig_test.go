@@ -185,6 +185,12 @@ func lead(t testing.TB, from journal.Source, dir string, places []*place, edit .
 	return r
 }
 
+// hours is for tests of many minutes in virtual time. The journal looks as seldom as in production whether there is
+// anything to write: each look takes time of the machine.
+func hours(c *journal.Config) {
+	c.FlushInterval, c.UploadInterval = journal.DefaultFlushInterval, time.Second
+}
+
 // caughtUp waits until the journal has a revision on the disk.
 func (r *replica) caughtUp(t testing.TB, revision int64) {
 	t.Helper()

@@ -277,7 +277,7 @@ func TestWhatIsSeenBeforeTheFirstRevisionIsBounded(t *testing.T) {
 				lease: func(int64) journal.LeaseState { return journal.LeaseState{Revision: 1, TTL: 60} },
 			}
 		}}
-		all := kept(t, s, 30*time.Minute+time.Second)
+		all := kept(t, s, 30*time.Minute+time.Second, hours)
 		lists, leases := ofType[segment.Leases](all), ofType[segment.Lease](all)
 		if len(lists) == 0 || len(lists) > 5 || lists[len(lists)-1].IDs[0] < 1799 || len(leases) > 1000 || leases[len(leases)-1].ID < 1799 {
 			t.Errorf("there are %d lists of leases, the last one %v, and %d leases", len(lists), lists[len(lists)-1], len(leases))

@@ -15,6 +15,7 @@ import (
 
 // The metrics of all clusters are asked for at once, and their status: they do not wait for the disk of one.
 func TestTheStatusIsThereWhileTheDiskHangs(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	facts := filepath.Join(dir, "0000000000000001.json")
 	must(t, syscall.Mkfifo(facts, 0o600))

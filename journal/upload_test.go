@@ -90,6 +90,7 @@ func (p *place) spoil(first, last int64) (key string) {
 // An object that cannot be used stands where the second part belongs. All others are stored, and that one when the
 // object is gone.
 func TestADamagedObjectDoesNotKeepOthersFromTheBackend(t *testing.T) {
+	t.Parallel()
 	dir, good, bad := t.TempDir(), newPlace("good"), newPlace("bad")
 	leave(t, dir, 4)
 	j := uploader(t, dir, []*place{good, bad})
@@ -110,6 +111,7 @@ func TestADamagedObjectDoesNotKeepOthersFromTheBackend(t *testing.T) {
 }
 
 func TestAPartThatCannotBeReadDoesNotKeepOthersOnTheDisk(t *testing.T) {
+	t.Parallel()
 	dir, p := t.TempDir(), newPlace("one")
 	leave(t, dir, 4)
 	j := uploader(t, dir, []*place{p})
@@ -306,6 +308,7 @@ func lostBeforeARestart(t *testing.T, underWay bool) {
 
 // What came to the journal late was committed before that: the metric must not say that all before it came is safe.
 func TestRecoveryPointOfABackendIsTheLastWatermarkBeforeWhatItLacks(t *testing.T) {
+	t.Parallel()
 	e := embedded.StartEtcd(t)
 	client := e.Client(t)
 	c := &cluster{}

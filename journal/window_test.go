@@ -16,6 +16,7 @@ import (
 // The window is made of the listings and of the manifests at the ends of ranges. What is missing there is a gap, with its
 // bounds, what cannot be believed is named with its revisions, and neither hides anything else.
 func TestTheWindowNamesWhatIsLost(t *testing.T) {
+	t.Parallel()
 	base := func(first, last int64) string {
 		return "prod/journal/" + string(left) + "/10s/" + segment.Name(first, last)
 	}

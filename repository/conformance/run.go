@@ -30,7 +30,7 @@ type Step struct {
 	Visible   bool  // the object was there under its key at that time
 }
 
-// Run runs all tests. newSubject is called once for each.
+// Run runs all tests, at once. newSubject is called once for each.
 func Run(t *testing.T, newSubject func(t *testing.T) Subject) {
 	for _, test := range []struct {
 		name string
@@ -57,6 +57,9 @@ func Run(t *testing.T, newSubject func(t *testing.T) Subject) {
 		{"sync, then show, then sync the directory", testDurable},
 		{"what vanished is an error and not empty", testVanished},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, newSubject(t)) })
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			test.run(t, newSubject(t))
+		})
 	}
 }

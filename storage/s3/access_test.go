@@ -23,6 +23,7 @@ func withParams(params string) func(*storage.Config) {
 }
 
 func TestCAOfOneBackend(t *testing.T) {
+	t.Parallel()
 	b := newBucket(testenv.SharedS3(t))
 	front, good := b.front(t)
 	dir := t.TempDir()
@@ -47,6 +48,7 @@ func TestCAOfOneBackend(t *testing.T) {
 }
 
 func TestProxyOfOneBackend(t *testing.T) {
+	t.Parallel()
 	b := newBucket(testenv.SharedS3(t))
 	var through sync.Map
 	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
@@ -90,6 +92,7 @@ func sentHeaders(t *testing.T, b bucket) (addr string, of func(operation string)
 // The S3 server of the tests knows no KMS, and takes such headers without a word: what is asked of it is looked at on
 // the way.
 func TestServerSideEncryptionIsAskedForInBothWaysOfUploading(t *testing.T) {
+	t.Parallel()
 	b := newBucket(testenv.SharedS3(t))
 	addr, sent := sentHeaders(t, b)
 	back := b.backend(t, addr, "", withParams("&ssetype=aws:kms&kmskeyid=arn:aws:kms:eu-central-1:1:key/k"))

@@ -19,6 +19,7 @@ import (
 
 // A server that lacks a feature, or says the same in another way, is used like any other.
 func TestLacksAreDoneWithout(t *testing.T) {
+	t.Parallel()
 	inChunks(t, 3, testenv.S3Lacks, func(t *testing.T, b bucket, content []byte, lack testenv.S3Quirk) {
 		t.Helper()
 		t.Run(lack.Name, func(t *testing.T) { checkLack(t, b, content, lack) })
