@@ -123,16 +123,6 @@ func TestChoiceOfTheMember(t *testing.T) {
 		t.Error("the leader is not known as such")
 	}
 
-	// A learner is not asked, even when it is all there is.
-	learner := c.AddLearner(t)
-	_, err := newSource(t, endpoint(learner)).Snapshot(t.Context())
-	wantUnavailable(t, err, endpoint(learner)+": it is a learner")
-	if stream := mustRead(t, newSource(t, endpoint(learner),
-		endpoint(leader))); stream.Member.Endpoint != endpoint(leader) {
-		t.Errorf("%s was read, want the leader rather than the learner", stream.Member.Endpoint)
-	}
-	c.Kill(learner)
-
 	// A frozen member accepts connections and answers nothing.
 	frozen, other := (leader+1)%3, (leader+2)%3
 	c.Stop(t, frozen)
@@ -140,13 +130,13 @@ func TestChoiceOfTheMember(t *testing.T) {
 	if stream.Member.Endpoint != endpoint(other) {
 		t.Errorf("%s was read, want the follower %s that answers", stream.Member.Endpoint, endpoint(other))
 	}
-	_, err = briefSource(t, endpoint(frozen)).Snapshot(t.Context())
+	_, err := briefSource(t, endpoint(frozen)).Snapshot(t.Context())
 	wantUnavailable(t, err, endpoint(frozen)+": it did not answer in time")
 	c.Cont(t, frozen)
 
 	// The leader dies.
 	c.Kill(leader)
-	alive := func(i int) bool { return i != leader && i != learner }
+	alive := func(i int) bool { return i != leader }
 	next := c.Leader(t, alive)
 	stream = mustRead(t, newSource(t, c.Endpoints()...))
 	if i := slices.Index(c.Endpoints(), stream.Member.Endpoint); !alive(i) || i == next {
@@ -173,6 +163,22 @@ func TestChoiceOfTheMember(t *testing.T) {
 	wantUnavailable(t, err)
 	for _, ep := range c.Endpoints() {
 		wantUnavailable(t, err, ep+": dial tcp "+strings.TrimPrefix(ep, "http://")+": connect: connection refused")
+	}
+}
+
+// A learner is not asked, even when it is all there is.
+func TestALearnerIsNotAsked(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("starts a cluster of processes")
+	}
+	c := testenv.StartCluster(t, 1)
+	learner := c.AddLearner(t)
+	leader, endpoint := c.Endpoints()[0], c.Endpoints()[learner]
+	_, err := newSource(t, endpoint).Snapshot(t.Context())
+	wantUnavailable(t, err, endpoint+": it is a learner")
+	if stream := mustRead(t, newSource(t, endpoint, leader)); stream.Member.Endpoint != leader {
+		t.Errorf("%s was read, want the leader rather than the learner", stream.Member.Endpoint)
 	}
 }
 

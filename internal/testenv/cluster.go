@@ -323,6 +323,13 @@ func (c *Cluster) Kill(i int) { c.members[i].kill() }
 func (c *Cluster) Stop(tb testing.TB, i int) {
 	tb.Helper()
 	c.signal(tb, i, syscall.SIGSTOP)
+	c.Eventually(tb, "the member is frozen", func(context.Context) error { // it runs on until its turn on a busy machine
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.members[i].cmd.Process.Pid))
+		if _, state, _ := strings.Cut(string(stat), ") "); err == nil && !strings.HasPrefix(state, "T") {
+			return fmt.Errorf("its state is %.1s", state)
+		}
+		return nil // or there is no /proc here
+	})
 }
 
 // Cont ends a Stop.
