@@ -85,6 +85,9 @@ func TestReconcileGoesOnBesideARecordThatCannotBeRead(t *testing.T) {
 		if req.ValidateOnly && len(f.catalog.writes) > 0 {
 			t.Errorf("validate only writes: %q", f.catalog.writes)
 		}
+		if !req.ValidateOnly && f.seen.unread != 2 {
+			t.Errorf("%+v: %d records that cannot be read were counted", req, f.seen.unread)
+		}
 	}
 	if rec, err := f.Get(t.Context(), forgotten); err != nil || rec.State() != snapshot.StateReady {
 		t.Errorf("the forgotten one: %+v, %v", rec, err)

@@ -230,7 +230,9 @@ type observations struct {
 	mu      sync.Mutex
 	lines   []string
 	waiting map[string]snapshot.RepairQueue
-	damaged map[string]bool
+	damaged map[string][]string
+	failed  map[string][]string // by the last verification
+	unread  int64
 	newest  []string         // of these
 	results map[string]error // of the last reconcile, by backend
 	unseen  map[string]bool  // of these, the backends that failed as a whole
@@ -282,13 +284,16 @@ func (o *observations) Observe(_ context.Context, ev snapshot.Event) {
 		o.note("counted %v", ev.States)
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		o.damaged, o.newest = ev.Damaged, ev.Newest
+		o.damaged, o.newest, o.unread = ev.Damaged, ev.Newest, ev.Unread
 	case snapshot.EventSwept:
 		o.note("swept %s %d", ev.Backend, ev.Count)
 	case snapshot.EventRepaired:
 		o.note("repair %s %s", ev.Backend, status(ev.Err))
 	case snapshot.EventVerified:
 		o.note("verified %s %v", ev.Verification.Level, ev.Verification.Passed)
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.failed = ev.Damaged
 	case snapshot.EventProven:
 		o.mu.Lock()
 		defer o.mu.Unlock()

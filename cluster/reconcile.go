@@ -96,8 +96,8 @@ type reconciliation struct {
 
 	mu      sync.Mutex // guards the following fields
 	byState map[snapshot.State]int64
-	damaged map[string]time.Time // by name: when they were taken
-	proven  snapshot.Record      // the one that a drill has proven last
+	damaged map[string]damaged // by name
+	proven  snapshot.Record    // the one that a drill has proven last
 	etcds   snapshot.Histories
 	busy    map[string]bool // names that a replica is saving: their files are no leftovers
 	changes int64
@@ -106,12 +106,18 @@ type reconciliation struct {
 	retired map[string]int64 // by backend of a retired node: locations that the catalog has forgotten
 }
 
+// damaged is a snapshot that did not pass its last verification.
+type damaged struct {
+	taken time.Time
+	on    []string // backends
+}
+
 // newReconciliation returns a reconciliation that has seen nothing yet.
 func newReconciliation(c *Cluster, req ReconcileRequest, views []*view) *reconciliation {
 	cmp := newComparison(c, views, req.ValidateOnly)
 	return &reconciliation{
 		c: c, req: req, begin: cmp.begin, views: views, cmp: cmp,
-		byState: map[snapshot.State]int64{}, damaged: map[string]time.Time{}, busy: map[string]bool{},
+		byState: map[snapshot.State]int64{}, damaged: map[string]damaged{}, busy: map[string]bool{},
 		etcds: snapshot.Histories{}, retired: map[string]int64{},
 	}
 }
@@ -169,12 +175,14 @@ func (r *reconciliation) run(ctx context.Context) error {
 
 // counted returns the event of what the catalog has.
 func (r *reconciliation) counted() snapshot.Event {
-	ev := snapshot.Event{Type: snapshot.EventCounted, States: r.byState, Damaged: map[string]bool{}}
-	for name := range r.damaged {
-		ev.Damaged[name], ev.Newest = true, append(ev.Newest, name)
+	ev := snapshot.Event{
+		Type: snapshot.EventCounted, States: r.byState, Damaged: map[string][]string{}, Unread: int64(r.bad.Len()),
+	}
+	for name, d := range r.damaged {
+		ev.Damaged[name], ev.Newest = d.on, append(ev.Newest, name)
 	}
 	slices.SortFunc(ev.Newest, func(a, b string) int {
-		return cmp.Or(r.damaged[b].Compare(r.damaged[a]), cmp.Compare(a, b))
+		return cmp.Or(r.damaged[b].taken.Compare(r.damaged[a].taken), cmp.Compare(a, b))
 	})
 	ev.Newest = ev.Newest[:min(len(ev.Newest), snapshot.MaxDamagedNoted)]
 	return ev

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -155,8 +156,7 @@ func (v *verification) run(
 		v.verdict.Error = v.first.Error()
 	}
 	v.verdict.Duration = v.c.cfg.Now().Sub(v.verdict.Time)
-	v.c.observe(ctx,
-		snapshot.Event{Type: snapshot.EventVerified, Name: rec.Name, Snapshot: rec.Clone(), Verification: &v.verdict})
+	v.c.observe(ctx, v.event(rec))
 	rec, err := v.record(ctx, rec)
 	if err != nil {
 		return nil, errors.Join(v.first, err)
@@ -235,6 +235,21 @@ func (v *verification) note(ctx context.Context, rec *snapshot.Record, backend s
 	}
 	v.verdict.Backends = append(v.verdict.Backends, backend)
 	v.first = cmp.Or(v.first, err)
+}
+
+// event returns the event of the verdict. Bytes that are right and hold no database are damaged on all backends.
+func (v *verification) event(rec *snapshot.Record) snapshot.Event {
+	ev := snapshot.Event{
+		Type: snapshot.EventVerified, Name: rec.Name, Snapshot: rec.Clone(), Verification: &v.verdict,
+	}
+	if !v.verdict.Passed {
+		on := slices.Sorted(maps.Keys(v.damaged))
+		if len(on) == 0 {
+			on = rec.ReadyOn()
+		}
+		ev.Damaged = map[string][]string{rec.Name: on}
+	}
+	return ev
 }
 
 // record puts the verdict into the record, also when another replica changes the record at the same time. Hours of

@@ -83,7 +83,7 @@ func TestVerifyKeepsTheVerdictOverReconcile(t *testing.T) {
 	if again := f.records(t)[s.Name]; again.Verification.Passed || !again.Proven().Equal(proof.Time) || again.Proof.HashKV != 42 {
 		t.Errorf("after a verification that did not pass the proof is %+v", again.Proof)
 	}
-	if f.mustReconcile(t); !f.seen.damaged[s.Name] || len(f.seen.damaged) != 1 {
+	if f.mustReconcile(t); !slices.Equal(f.seen.damaged[s.Name], []string{"two"}) || len(f.seen.damaged) != 1 {
 		t.Errorf("reconcile has counted as damaged: %v", f.seen.damaged)
 	}
 	if !slices.Equal(f.seen.newest, []string{s.Name}) || f.seen.provenName != s.Name {
@@ -143,6 +143,35 @@ func TestVerifyFindsADamagedCopyAndItIsRepaired(t *testing.T) {
 	if rec := f.verify(t, s.Name, snapshot.LevelChecksum); rec.State() != snapshot.StateReady || !rec.Verification.Passed {
 		t.Errorf("after the repair: %+v", rec)
 	}
+}
+
+// Whoever is called has to know which backend to look at, also after the repair: nobody has verified the new copy yet.
+func TestADamagedSnapshotIsToldWithItsBackends(t *testing.T) {
+	drill := &fakeDriller{}
+	f := newFixture(t, func(c *cluster.Config) { c.Driller = drill })
+	s := f.mustSave(t)
+	told := func(when string, want ...string) {
+		t.Helper()
+		if got := f.seen.failed[s.Name]; !slices.Equal(got, want) {
+			t.Errorf("%s, the verification tells of %q", when, got)
+		}
+		if f.mustReconcile(t); !slices.Equal(f.seen.damaged[s.Name], want) {
+			t.Errorf("%s, reconcile tells of %q", when, f.seen.damaged)
+		}
+	}
+	f.flip(t, "two", s.Name)
+	_, _ = f.Verify(t.Context(), cluster.VerifyRequest{Name: s.Name, Level: snapshot.LevelChecksum})
+	told("damaged", "two")
+	f.clock.pass(2 * time.Minute)
+	if _, err := f.Repair(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	told("repaired", "two")
+	f.verify(t, s.Name, snapshot.LevelChecksum)
+	told("verified")
+	drill.said = repository.Drilled{TotalKeys: s.TotalKeys + 1}
+	_, _ = f.Verify(t.Context(), cluster.VerifyRequest{Name: s.Name, Level: snapshot.LevelDrill})
+	told("with another database than was saved", "one", "two")
 }
 
 func TestBackendThatIsDownIsNoVerdict(t *testing.T) {

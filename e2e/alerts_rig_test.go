@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -100,6 +101,7 @@ type alarming struct {
 
 	prometheus *testenv.Prometheus
 	seen       map[string]bool // alerts that have fired
+	unmounted  error           // why no small file system could be mounted
 }
 
 const alarmingConfig = `
@@ -120,6 +122,8 @@ clusters:
     etcd: {endpoints: ["https://%[7]s"], ca_cert: %[8]s/ca.crt, cert: %[8]s/client.crt, key: %[8]s/client.key}
     backends: [{name: local, url: "file://%[5]s/certified"}]
   - {name: damaged, etcd: {endpoints: [%[1]q]}, backends: [{name: local, url: "file://%[5]s/damaged"}]}
+  - {name: unread, etcd: {endpoints: [%[1]q]}, backends: [{name: local, url: "file://%[5]s/unread"}]}
+  - {name: crowded, etcd: {endpoints: [%[1]q]}, backends: [{name: local, url: "file://%[5]s/crowded"}]}
   - {name: emptied, etcd: {endpoints: [%[1]q]}, backends: [{name: local, url: "file://%[5]s/emptied"}]}
   - {name: journal, etcd: {endpoints: [%[4]q]}, journal: {enabled: true, upload_interval: 1s}, backends: [{name: s3, url: %[6]q}]}
   - name: unproven
@@ -157,9 +161,12 @@ func newAlarming(t *testing.T) *alarming {
 	a.s3.MakeBucket("snapshots")
 	home := a.home.Endpoints()[0]
 	a.front = startTLS(t, strings.TrimPrefix(home, "http://"))
-	for _, name := range []string{"well", "new", "old", "headless", "gone", "full", "certified", "damaged", "emptied", "unproven", "twice"} {
+	for _, name := range []string{"well", "new", "old", "headless", "gone", "full", "certified", "damaged", "emptied", "unproven", "twice",
+		"unread", "crowded", "spool"} {
 		a.check(os.Mkdir(filepath.Join(a.dir, name), 0o700))
 	}
+	a.mount("crowded", "size=8m,mode=700")
+	a.mount("spool", "size=256m,mode=700")
 	a.files[0] = writeConfig(t, "%s", fmt.Sprintf(alarmingConfig, home, a.gone.Endpoints()[0], a.full.Endpoints()[0], a.followed.Endpoints()[0],
 		a.dir, a.bucket(), a.front.addr, a.front.authority.dir)+fmt.Sprintf(alarmingTwice, home, samePrefix, a.dir))
 	a.configureSecond(samePrefix)
@@ -176,7 +183,7 @@ func newAlarming(t *testing.T) *alarming {
 func (a *alarming) prepare() {
 	a.t.Helper()
 	a.hurt, a.only = a.first.save("--cluster", "damaged"), a.first.save("--cluster", "emptied")
-	for _, cluster := range []string{"headless", "certified", "twice"} {
+	for _, cluster := range []string{"headless", "certified", "twice", "unread", "crowded"} {
 		a.first.must("save", "--cluster", cluster)
 	}
 	a.has("a snapshot of the cluster that is well", `snapshotd_last_success_revision{cluster="well"}`)
@@ -217,13 +224,14 @@ func (a *alarming) startFirst() {
 
 func (a *alarming) startSecond() {
 	a.t.Helper()
-	a.second = start(a.t, options{}, "--listen-http", a.http[1], "--node-name", "node-2", "--config", a.files[1])
+	a.second = start(a.t, options{}, "--listen-http", a.http[1], "--node-name", "node-2", "--config", a.files[1],
+		"--data-dir", filepath.Join(a.dir, "spool"))
 }
 
 // configureSecond chooses where the second service has the catalog.
 func (a *alarming) configureSecond(prefix string) {
 	a.t.Helper()
-	a.files[1] = writeConfig(a.t, "%s", "clusters:\n"+fmt.Sprintf(alarmingTwice, a.home.Endpoints()[0], prefix, a.dir))
+	a.files[1] = writeConfig(a.t, "%s", "reconcile_interval: 2s\nclusters:\n"+fmt.Sprintf(alarmingTwice, a.home.Endpoints()[0], prefix, a.dir))
 }
 
 // addToSecond adds a cluster to the configuration of the second service. A file that it names is not there.
@@ -286,6 +294,61 @@ func (a *alarming) clear() {
 	_, err = client.Defragment(a.t.Context(), a.full.Endpoints()[0])
 	a.check(err)
 	_, err = client.AlarmDisarm(a.t.Context(), &clientv3.AlarmMember{})
+	a.check(err)
+}
+
+// mount makes the directory of a name a small file system, where that is allowed.
+func (a *alarming) mount(name, options string) {
+	a.t.Helper()
+	dir := filepath.Join(a.dir, name)
+	if err := syscall.Mount("none", dir, "tmpfs", 0, options); err != nil {
+		a.unmounted = err
+		return
+	}
+	a.t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+}
+
+// lacksDisk reports whether something cannot be broken because nothing may be mounted. Its alerts need not fire then.
+func (a *alarming) lacksDisk(b breakage) bool {
+	if !b.mounts || a.unmounted == nil {
+		return false
+	}
+	for _, s := range b.fires {
+		a.t.Logf("%s is not tried: no file system can be mounted: %v", s.alert, a.unmounted)
+		a.seen[s.alert] = true
+	}
+	return true
+}
+
+// occupy takes all space of the file system of a directory but for some bytes.
+func (a *alarming) occupy(name string, leave int64) {
+	a.t.Helper()
+	var fs syscall.Statfs_t
+	dir := filepath.Join(a.dir, name)
+	a.check(syscall.Statfs(dir, &fs))
+	f, err := os.Create(filepath.Join(dir, "filler"))
+	a.check(err)
+	a.check(syscall.Fallocate(int(f.Fd()), 0, 0, int64(fs.Bavail)*fs.Bsize-leave))
+	a.check(f.Close())
+}
+
+// leave gives back what occupy has taken.
+func (a *alarming) leave(name string) {
+	a.t.Helper()
+	a.check(os.Remove(filepath.Join(a.dir, name, "filler")))
+}
+
+// put writes a key of the etcd of the catalogs.
+func (a *alarming) put(key, value string) {
+	a.t.Helper()
+	_, err := a.home.Client(a.t).Put(a.t.Context(), key, value)
+	a.check(err)
+}
+
+// remove removes one.
+func (a *alarming) remove(key string) {
+	a.t.Helper()
+	_, err := a.home.Client(a.t).Delete(a.t.Context(), key)
 	a.check(err)
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/deploy"
 	"github.com/snapshotd/snapshotd/internal/testenv"
+	"github.com/snapshotd/snapshotd/snapshot"
 )
 
 // sign is an alert that has to fire, with these labels. Its summary names their values.
@@ -32,6 +33,7 @@ func told(alert string, labels ...string) sign {
 type breakage struct {
 	breaks, mends func(*alarming)
 	fires         []sign
+	mounts        bool      // it needs a small file system, which not everybody may mount
 	status        [2]string // a cluster, and the words of the finding on it that tells the same; empty where none is looked for
 }
 
@@ -101,7 +103,25 @@ var breakages = [][]breakage{{
 			a.first.must("save", "--cluster", "damaged")
 			a.first.must("verify", "latest", "--cluster", "damaged")
 		},
-		fires: []sign{told("EtcdSnapshotDamaged", "cluster", "damaged")},
+		fires: []sign{told("EtcdSnapshotDamaged", "cluster", "damaged", "backend", "local")},
+	},
+	{ // there is no such snapshot, and so nothing that reconcile would bring back
+		breaks: func(a *alarming) { a.put("/snapshotd/v1/unread/snapshots/"+snapshot.OrderKey("other"), "no record") },
+		mends:  func(a *alarming) { a.remove("/snapshotd/v1/unread/snapshots/" + snapshot.OrderKey("other")) },
+		fires:  []sign{told("EtcdSnapshotRecordUnreadable", "cluster", "unread")},
+	},
+	{
+		breaks: func(a *alarming) { a.occupy("crowded", 0) },
+		mends:  func(a *alarming) { a.leave("crowded") },
+		fires:  []sign{told("EtcdSnapshotBackendNearlyFull", "cluster", "crowded", "backend", "local")},
+		status: [2]string{"crowded", "local has room for less than two more snapshots"},
+		mounts: true,
+	},
+	{ // less than is to stay free
+		breaks: func(a *alarming) { a.occupy("spool", 60<<20) },
+		mends:  func(a *alarming) { a.leave("spool") },
+		fires:  []sign{told("EtcdSnapshotSpoolNearlyFull", "cluster", "twice", "instance", "second")},
+		mounts: true,
 	},
 	{
 		breaks: (*alarming).addToSecond,
@@ -171,6 +191,7 @@ func TestEveryAlertFiresAndEnds(t *testing.T) {
 	a := newAlarming(t)
 	for i, round := range breakages {
 		var expected []sign
+		round = slices.DeleteFunc(slices.Clone(round), a.lacksDisk)
 		for _, b := range round {
 			b.breaks(a)
 			expected = append(expected, b.fires...)

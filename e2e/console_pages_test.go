@@ -162,3 +162,24 @@ func TestEventsAskForTheClustersNowAndThenInABrowser(t *testing.T) {
 		planned("its end", byInterval)
 	}
 }
+
+// TestDamageDoesNotLookLikeAFailedSaveInABrowser: the badges of the last save tell how it ended, and the damage apart.
+func TestDamageDoesNotLookLikeAFailedSaveInABrowser(t *testing.T) {
+	chromium(t)
+	s := simulate(1, 40)
+	c := s.clusters[0]
+	c.LastSave.State, c.LastSaveState = snapshotdv1.Snapshot_STATE_PARTIAL, snapshotdv1.Snapshot_STATE_READY
+	c.Backends[1].LastError = "the copy has other bytes"
+	b := browse(t, s.serve(t)+"/#/clusters/prod-00", "")
+	b.reads("how it ended, and the damage", "#view dl", "READY ✖ DAMAGED SINCE")
+	if text := b.text("#view dl"); strings.Contains(text, "PARTIAL") {
+		t.Errorf("the last save is %q", text)
+	}
+	b.reads("on which backend, and why", "section[aria-label=Backends]", "READY ✖ DAMAGED SINCE\nthe copy has other bytes")
+	c.LastSaveState, c.Backends[1].LastState = snapshotdv1.Snapshot_STATE_PARTIAL, snapshotdv1.Snapshot_STATE_FAILED
+	b.looks()
+	b.reads("a save that did not reach a backend", "#view dl", "PARTIAL")
+	if text := b.text("#view"); strings.Contains(text, "DAMAGED") {
+		t.Errorf("a save that did not reach a backend is shown as %q", text)
+	}
+}

@@ -32,7 +32,9 @@ func TestTheDemoStarts(t *testing.T) {
 	base := freePorts(t)
 	cmd := exec.Command(filepath.Join(testenv.Root(), "deploy", "demo", "run"))
 	tmp := t.TempDir()
-	cmd.Env = append(os.Environ(), "DEMO_BIN="+bin, "BASE="+strconv.Itoa(base), "TMPDIR="+tmp)
+	opened := filepath.Join(t.TempDir(), "opened")
+	cmd.Env = append(os.Environ(), "DEMO_BIN="+bin, "BASE="+strconv.Itoa(base), "TMPDIR="+tmp,
+		"DISPLAY=:9", "PATH="+browserThatFails(t, opened)+":"+os.Getenv("PATH"))
 	out := &testenv.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -59,6 +61,10 @@ func TestTheDemoStarts(t *testing.T) {
 		}
 		return strings.Contains(out.String(), "the console     http://127.0.0.1:"+strconv.Itoa(base+1))
 	})
+	eventually(t, "the console is opened", func() bool {
+		url, _ := os.ReadFile(opened)
+		return string(url) == "http://127.0.0.1:"+strconv.Itoa(base+1)+"/\n"
+	})
 	s := &service{t: t, path: filepath.Join(bin, "snapshotd"), grpc: "127.0.0.1:" + strconv.Itoa(base), http: "127.0.0.1:" + strconv.Itoa(base+1)}
 	for _, cluster := range []string{"berlin", "lisbon", "oslo"} {
 		eventually(t, "a first snapshot of "+cluster, func() bool {
@@ -76,6 +82,17 @@ func TestTheDemoStarts(t *testing.T) {
 		_ = conn.Close()
 		t.Error("the service still runs")
 	}
+}
+
+// browserThatFails returns a directory with a program that opens pages on a desktop: it writes down which one, and fails.
+func browserThatFails(t *testing.T, opened string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	script := "#!/bin/sh\necho \"$1\" >'" + opened + "'\nexit 3\n"
+	if err := os.WriteFile(filepath.Join(dir, "xdg-open"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // freePorts returns a port after which some more are free, as far as can be known.

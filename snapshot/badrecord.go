@@ -69,6 +69,9 @@ func (b *BadRecords) Add(err error) bool {
 	return true
 }
 
+// Len returns how many records they are.
+func (b *BadRecords) Len() int { return len(b.errs) + b.more }
+
 // Errors returns the first of the errors, and at the end how many more there are.
 func (b *BadRecords) Errors() []error {
 	if b.more == 0 {

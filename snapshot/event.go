@@ -19,9 +19,9 @@ const (
 	EventWritten                            // a write of data and manifest to a backend has ended: Kind, Duration, Err
 	EventReconciled                         // a reconcile has ended: Duration, Backends, Unseen; Err when one failed
 	EventListed                             // a listing of a backend has ended: Kind, Duration spent in the backend, Err
-	EventCounted                            // the catalog's records, after a reconcile: States, Damaged, Newest
+	EventCounted                            // the catalog's records, after a reconcile: States, Damaged, Newest, Unread
 	EventSwept                              // leftovers were removed from Backend: Count
-	EventVerified                           // a snapshot was verified: Snapshot, Verification
+	EventVerified                           // a snapshot was verified: Snapshot, Verification; Damaged when it did not pass
 	EventProven                             // the newest proven snapshot: Name, Revision, ProvenTime; zero without one
 	EventRepaired                           // an attempt to copy a snapshot to Backend has ended: Err
 	EventRepairsQueued                      // the copies that wait for their repair: Queued
@@ -66,7 +66,8 @@ type Event struct {
 	Err          error
 	Count        int64
 	States       map[State]int64
-	Damaged      map[string]bool        // by name: snapshots that did not pass their last verification
+	Damaged      map[string][]string    // by name: snapshots that did not pass their last verification, and on which backends
+	Unread       int64                  // records that cannot be read
 	Newest       []string               // names of those of Damaged, the newest first, at most MaxDamagedNoted
 	Queued       map[string]RepairQueue // by backend; a backend without any is left out
 	Backends     map[string]error       // by backend that was chosen: why it failed, or nil; none when it was cancelled

@@ -44,7 +44,7 @@ func observeSave(t *testing.T, tel *telemetry.Telemetry, cluster string, at time
 		{Type: snapshot.EventFinished, Err: errTest, Snapshot: s},
 		{
 			Type: snapshot.EventCounted, States: map[snapshot.State]int64{snapshot.StatePartial: 1},
-			Damaged: map[string]bool{"one": true},
+			Damaged: map[string][]string{"one": {"s3"}},
 		},
 		{Type: snapshot.EventRepairsQueued, Queued: map[string]snapshot.RepairQueue{"s3": {Count: 1, Since: at}}},
 	} {
@@ -101,6 +101,7 @@ func TestAClusterThatIsAddedAgainBeginsAnew(t *testing.T) {
 		`snapshotd_saves_total{backend="s3",cluster="prod",result="error"} 0`,
 		`snapshotd_last_save_timestamp_seconds{backend="s3",cluster="prod",result="error"} 0`,
 		`snapshotd_repairs_waiting{backend="s3",cluster="prod"} 0`, `snapshotd_snapshots_damaged{cluster="prod"} 0`,
+		`snapshotd_copies_damaged{backend="s3",cluster="prod"} 0`, `snapshotd_records_unreadable{cluster="prod"} 0`,
 	} {
 		has(t, tel, series)
 	}

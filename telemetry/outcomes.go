@@ -26,9 +26,10 @@ type clusterOutcomes struct {
 	saves      map[string]outcome // by backend
 	reconciles map[string]outcome // by backend
 	leading    bool
-	damaged    map[string]bool // by name: its last verification did not pass
-	proven     *proof          // nil before it is known
-	unprovable bool            // no drill of this service can restore a snapshot
+	damaged    map[string][]string // by name: its last verification did not pass, on these backends
+	unread     int64               // records that cannot be read
+	proven     *proof              // nil before it is known
+	unprovable bool                // no drill of this service can restore a snapshot
 }
 
 // proof is the newest snapshot that a drill has proven; zero when there is none.
@@ -73,6 +74,11 @@ func (o *outcomes) register(m metric.Meter) error {
 			"in seconds since 1970, 0 when none has.")
 	damaged := observable("snapshotd.snapshots.damaged", "",
 		"Snapshots in the catalog that did not pass their last verification; 0 on replicas that do not lead.")
+	copies := observable("snapshotd.copies.damaged", "",
+		"Snapshots that did not pass their last verification because of the copy on the backend, or of the database in all "+
+			"copies; 0 on replicas that do not lead.")
+	unread := observable("snapshotd.records.unreadable", "",
+		"Records in the catalog that the last reconcile could not read; 0 on replicas that do not lead.")
 	proven := observable("snapshotd.last_proven_restore.timestamp", "s",
 		"When a drill last proved that a snapshot of the cluster that still exists can be restored, "+
 			"in seconds since 1970; 0 when none did, absent when the service cannot decrypt them.")
@@ -87,11 +93,7 @@ func (o *outcomes) register(m metric.Meter) error {
 				c.saves[b].observe(to, saves, name, b)
 				c.reconciles[b].observe(to, reconciles, name, b)
 			}
-			n := 0
-			if c.leading {
-				n = len(c.damaged)
-			}
-			to.ObserveFloat64(damaged, float64(n), clusterOf(name))
+			c.observeBad(to, damaged, copies, unread, name)
 			if p := c.proven; p != nil && !c.unprovable {
 				if snapshot.Ahead(p.at, time.Now()) { // the clock was wrong when it drilled: it is not known when it did
 					p = &proof{}
@@ -101,9 +103,28 @@ func (o *outcomes) register(m metric.Meter) error {
 			}
 		}
 		return nil
-	}, saves, reconciles, damaged, proven, provenAt)
+	}, saves, reconciles, damaged, copies, unread, proven, provenAt)
 	r.errs = append(r.errs, err)
 	return r.err()
+}
+
+// observeBad observes what is bad in the catalog, as the leader knows it.
+func (c *clusterOutcomes) observeBad(to metric.Observer, damaged, copies, unread metric.Float64Observable, name string) {
+	known, records := c.damaged, c.unread
+	if !c.leading {
+		known, records = nil, 0
+	}
+	to.ObserveFloat64(damaged, float64(len(known)), clusterOf(name))
+	to.ObserveFloat64(unread, float64(records), clusterOf(name))
+	for _, b := range c.backends {
+		n := 0
+		for _, on := range known {
+			if slices.Contains(on, b) {
+				n++
+			}
+		}
+		to.ObserveFloat64(copies, float64(n), backendOf(name, b))
+	}
 }
 
 func (o outcome) observe(to metric.Observer, g metric.Float64Observable, cluster, backend string) {
@@ -191,14 +212,14 @@ func (o *outcomes) verified(ev snapshot.Event) {
 			return
 		}
 		if c.damaged == nil {
-			c.damaged = map[string]bool{}
+			c.damaged = map[string][]string{}
 		}
-		c.damaged[ev.Name] = true
+		c.damaged[ev.Name] = ev.Damaged[ev.Name]
 	})
 }
 
 func (o *outcomes) counted(ev snapshot.Event) {
-	o.change(ev.Cluster, func(c *clusterOutcomes) { c.damaged = maps.Clone(ev.Damaged) })
+	o.change(ev.Cluster, func(c *clusterOutcomes) { c.damaged, c.unread = maps.Clone(ev.Damaged), ev.Unread })
 }
 
 func (o *outcomes) proved(ev snapshot.Event) {
@@ -217,5 +238,5 @@ func (o *outcomes) deleted(ev snapshot.Event) {
 
 // lead begins or ends a term. The verdicts that were known before may be outdated: its first reconcile counts anew.
 func (o *outcomes) lead(cluster string, leading bool) {
-	o.change(cluster, func(c *clusterOutcomes) { c.leading, c.damaged = leading, nil })
+	o.change(cluster, func(c *clusterOutcomes) { c.leading, c.damaged, c.unread = leading, nil, 0 })
 }

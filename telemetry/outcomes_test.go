@@ -109,7 +109,7 @@ func TestDamagedSnapshotsAreKnownByTheLeader(t *testing.T) {
 	want("2")
 	verified("a", true)
 	want("1")
-	counted := map[string]bool{"b": true, "c": true, "d": true}
+	counted := map[string][]string{"b": nil, "c": nil, "d": nil}
 	tel.Observer().Observe(t.Context(), snapshot.Event{Type: snapshot.EventCounted, Cluster: "prod", Damaged: counted})
 	want("3")
 	verified("c", true)
@@ -251,4 +251,28 @@ func TestAFailureEndsWhereNoSaveGoesAnyMore(t *testing.T) {
 	want("2000") // a schedule saves there
 	tel.LastSave(elsewhere(3000), "s3")
 	want("0")
+}
+
+// An alert has to name the backend. A database that is damaged in all copies counts on each.
+func TestDamagedCopiesAndRecordsAreKnownByTheLeader(t *testing.T) {
+	clearEnv(t)
+	tel := start(t, telemetry.Config{})
+	tel.AddCluster(t.Context(), "prod", []string{"local", "s3"})
+	want := func(local, s3, unread string) {
+		t.Helper()
+		has(t, tel, `snapshotd_copies_damaged{backend="local",cluster="prod"} `+local)
+		has(t, tel, `snapshotd_copies_damaged{backend="s3",cluster="prod"} `+s3)
+		has(t, tel, `snapshotd_records_unreadable{cluster="prod"} `+unread)
+	}
+	want("0", "0", "0")
+	tel.Leader(t.Context(), "prod", true)
+	tel.Observer().Observe(t.Context(), snapshot.Event{Type: snapshot.EventCounted, Cluster: "prod", Unread: 3,
+		Damaged: map[string][]string{"a": {"s3"}, "b": {"local", "s3"}, "c": nil}})
+	want("1", "2", "3")
+	has(t, tel, `snapshotd_snapshots_damaged{cluster="prod"} 3`)
+	tel.Observer().Observe(t.Context(), snapshot.Event{Type: snapshot.EventVerified, Cluster: "prod", Name: "d",
+		Verification: &snapshot.Verification{}, Damaged: map[string][]string{"d": {"local"}}})
+	want("2", "2", "3")
+	tel.Leader(t.Context(), "prod", false)
+	want("0", "0", "0")
 }

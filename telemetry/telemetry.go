@@ -138,6 +138,20 @@ func (t *Telemetry) AddCertificate(cluster string, ask func() (begin, end time.T
 	c.clusters[cluster] = ask
 }
 
+// AddDataDir shows the room on the disk of the data directory, as ask says at each scrape; -1 is not known.
+func (t *Telemetry) AddDataDir(ask func() int64) {
+	r := &t.observer.rooms
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.dataDir = ask
+}
+
+// AddRooms shows the room on the disks of the backends of a cluster that are directories, as each says at each scrape;
+// -1 is not known. It ends when the cluster is forgotten.
+func (t *Telemetry) AddRooms(cluster string, backends map[string]func() int64) {
+	t.observer.rooms.add(cluster, backends)
+}
+
 // JournalChecked counts a check of the journal.
 func (t *Telemetry) JournalChecked(ctx context.Context, cluster, kind string, passed bool) {
 	t.observer.journals.proofs.Add(ctx, 1, proofOf(cluster, kind, passed))

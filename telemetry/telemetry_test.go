@@ -173,6 +173,9 @@ func observe(ctx context.Context, tel *telemetry.Telemetry) {
 		ev.Cluster, ev.Time = "prod", time.Unix(1800000000, 0)
 		tel.Observer().Observe(ctx, ev)
 	}
+	free := func() int64 { return 1 << 30 }
+	tel.AddDataDir(free)
+	tel.AddRooms("prod", map[string]func() int64{"local": free})
 }
 
 func TestTheScrapeIsWhatDashboardsAreMadeOf(t *testing.T) {

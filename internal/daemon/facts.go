@@ -53,6 +53,17 @@ func (f facts) Configured() status.Known {
 	return known
 }
 
+// rooms returns what says how many bytes can be written to each backend that is a directory.
+func (f facts) rooms() map[string]func() int64 {
+	all := map[string]func() int64{}
+	for _, p := range f.places {
+		if p.space != nil {
+			all[p.Name] = p.space.bytes
+		}
+	}
+	return all
+}
+
 // followed returns how far the journal is; nil without one.
 func (f facts) followed() *status.Journal {
 	if f.following == nil {

@@ -91,6 +91,7 @@ func (c *managed) run(ctx context.Context, before *managed) {
 	}
 	c.telemetry.Leader(ctx, c.Name(), false)
 	c.telemetry.AddCertificate(c.Name(), c.certs.first)
+	c.telemetry.AddRooms(c.Name(), c.rooms())
 	if before == nil {
 		c.telemetry.Judged(ctx, c.Name(), string(status.Unknown), verdicts)
 	}

@@ -79,6 +79,7 @@ func (s *Service) openTelemetry(ctx context.Context) error {
 		return err
 	}
 	s.telemetry = t
+	t.AddDataDir(spaceOf(s.cfg.DataDir).bytes)
 	s.closers.later("telemetry", t.Shutdown)
 	s.log = newLogger(s.written, t)
 	// Lines that libraries print with the log package go to this log, in its format.

@@ -26,6 +26,9 @@ func Cluster(c status.Cluster) *snapshotdv1.Cluster {
 		RecoveryWindow: Journal(c.Journal),
 		Prefix:         c.Store.Prefix, CanDecrypt: c.Store.Decrypts, SignaturesRequired: c.Store.Signed,
 	}
+	if c.LastSave != nil {
+		m.LastSaveState = snapshotdv1.Snapshot_State(c.LastSave.AsSaved().State())
+	}
 	for _, f := range c.Findings {
 		m.Findings = append(m.Findings, &snapshotdv1.Cluster_Finding{
 			Verdict: verdicts[f.Verdict], Text: wire.Text(f.Text), Command: f.Do,
@@ -41,7 +44,7 @@ func Cluster(c status.Cluster) *snapshotdv1.Cluster {
 			Overdue: s.Overdue,
 		}
 		if s.Last != nil {
-			sch.LastSnapshot, sch.LastState = s.Last.Name, snapshotdv1.Snapshot_State(s.Last.State())
+			sch.LastSnapshot, sch.LastState = s.Last.Name, snapshotdv1.Snapshot_State(s.Last.AsSaved().State())
 		}
 		for _, m := range s.Missed {
 			sch.Missed = append(sch.Missed, &snapshotdv1.Cluster_MissedRuns{

@@ -62,7 +62,7 @@ func (v *verdict) backend(p Place) Backend {
 		if ended(rec) && !last {
 			last = true
 			if l != nil {
-				b.Last, b.Error = l.State.String(), l.Error
+				b.Last, b.Error = rec.AsSaved().Location(name).State.String(), l.Error
 			}
 		}
 		if l == nil {

@@ -595,8 +595,11 @@ type Cluster struct {
 	CanDecrypt bool `protobuf:"varint,42,opt,name=can_decrypt,json=canDecrypt,proto3" json:"can_decrypt,omitempty"`
 	// The service trusts signed manifests alone. Commands with --from do so too when they are given the public key.
 	SignaturesRequired bool `protobuf:"varint,43,opt,name=signatures_required,json=signaturesRequired,proto3" json:"signatures_required,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// How the save of last_save ended: READY, PARTIAL or FAILED. A copy that was found damaged since was stored: the state of last_save
+	// is another one then. Unspecified without last_save.
+	LastSaveState Snapshot_State `protobuf:"varint,44,opt,name=last_save_state,json=lastSaveState,proto3,enum=snapshotd.v1.Snapshot_State" json:"last_save_state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Cluster) Reset() {
@@ -767,6 +770,13 @@ func (x *Cluster) GetSignaturesRequired() bool {
 		return x.SignaturesRequired
 	}
 	return false
+}
+
+func (x *Cluster) GetLastSaveState() Snapshot_State {
+	if x != nil {
+		return x.LastSaveState
+	}
+	return Snapshot_STATE_UNSPECIFIED
 }
 
 // Timeline is the journal of one history. It ends when etcd was restored to an earlier state, or when its changes could not
@@ -1339,9 +1349,9 @@ type Cluster_Backend struct {
 	FreeBytes int64 `protobuf:"varint,7,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`
 	// Name of the newest snapshot that it holds whole; empty when it holds none of those that were examined.
 	Newest string `protobuf:"bytes,8,opt,name=newest,proto3" json:"newest,omitempty"`
-	// State of the last save on this backend; unspecified when it was not chosen.
+	// How the last save ended on this backend: READY also when the copy was found damaged since; unspecified when it was not chosen.
 	LastState Snapshot_State `protobuf:"varint,9,opt,name=last_state,json=lastState,proto3,enum=snapshotd.v1.Snapshot_State" json:"last_state,omitempty"`
-	// Why that is not READY, for a person.
+	// Why that is not READY, for a person; when it is READY, why the copy was found damaged since.
 	LastError string `protobuf:"bytes,10,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
 	// Copies that it should hold and that wait for their repair.
 	Waiting int64 `protobuf:"varint,11,opt,name=waiting,proto3" json:"waiting,omitempty"`
@@ -1481,7 +1491,7 @@ type Cluster_Schedule struct {
 	LastTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=last_time,json=lastTime,proto3" json:"last_time,omitempty"`
 	// Name of the newest snapshot that it has taken; empty when none of those that were examined is one.
 	LastSnapshot string `protobuf:"bytes,6,opt,name=last_snapshot,json=lastSnapshot,proto3" json:"last_snapshot,omitempty"`
-	// How that ended: READY, PARTIAL or FAILED.
+	// How its save ended: READY, PARTIAL or FAILED. A copy that was found damaged since was stored.
 	LastState Snapshot_State `protobuf:"varint,7,opt,name=last_state,json=lastState,proto3,enum=snapshotd.v1.Snapshot_State" json:"last_state,omitempty"`
 	// The next run should have ended by now.
 	Overdue bool `protobuf:"varint,8,opt,name=overdue,proto3" json:"overdue,omitempty"`
@@ -1908,7 +1918,7 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\btimeline\x18\x02 \x01(\tR\btimeline\x12\x12\n" +
 	"\x04base\x18\x03 \x01(\tR\x04base\x124\n" +
 	"\averdict\x18\x04 \x01(\v2\x1a.snapshotd.v1.VerificationR\averdictB\x10\n" +
-	"\x0e_lag_revisions\"\x9e\x15\n" +
+	"\x0e_lag_revisions\"\xe4\x15\n" +
 	"\aCluster\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x127\n" +
 	"\averdict\x18\x02 \x01(\x0e2\x1d.snapshotd.v1.Cluster.VerdictR\averdict\x129\n" +
@@ -1932,7 +1942,8 @@ const file_snapshotd_v1_cluster_service_proto_rawDesc = "" +
 	"\x06prefix\x18) \x01(\tR\x06prefix\x12\x1f\n" +
 	"\vcan_decrypt\x18* \x01(\bR\n" +
 	"canDecrypt\x12/\n" +
-	"\x13signatures_required\x18+ \x01(\bR\x12signaturesRequired\x1ap\n" +
+	"\x13signatures_required\x18+ \x01(\bR\x12signaturesRequired\x12D\n" +
+	"\x0flast_save_state\x18, \x01(\x0e2\x1c.snapshotd.v1.Snapshot.StateR\rlastSaveState\x1ap\n" +
 	"\aFinding\x127\n" +
 	"\averdict\x18\x01 \x01(\x0e2\x1d.snapshotd.v1.Cluster.VerdictR\averdict\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\x12\x18\n" +
@@ -2044,9 +2055,9 @@ var file_snapshotd_v1_cluster_service_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil),        // 22: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),          // 23: google.protobuf.Duration
 	(*Snapshot)(nil),                     // 24: snapshotd.v1.Snapshot
-	(*Verification)(nil),                 // 25: snapshotd.v1.Verification
-	(Location_BackendKind)(0),            // 26: snapshotd.v1.Location.BackendKind
-	(Snapshot_State)(0),                  // 27: snapshotd.v1.Snapshot.State
+	(Snapshot_State)(0),                  // 25: snapshotd.v1.Snapshot.State
+	(*Verification)(nil),                 // 26: snapshotd.v1.Verification
+	(Location_BackendKind)(0),            // 27: snapshotd.v1.Location.BackendKind
 }
 var file_snapshotd_v1_cluster_service_proto_depIdxs = []int32{
 	8,  // 0: snapshotd.v1.ListClustersResponse.clusters:type_name -> snapshotd.v1.Cluster
@@ -2073,41 +2084,42 @@ var file_snapshotd_v1_cluster_service_proto_depIdxs = []int32{
 	20, // 21: snapshotd.v1.Cluster.progress:type_name -> snapshotd.v1.Cluster.Progress
 	7,  // 22: snapshotd.v1.Cluster.recovery_window:type_name -> snapshotd.v1.RecoveryWindow
 	19, // 23: snapshotd.v1.Cluster.retention:type_name -> snapshotd.v1.Cluster.Retention
-	22, // 24: snapshotd.v1.RecoveryWindow.Timeline.start_time:type_name -> google.protobuf.Timestamp
-	10, // 25: snapshotd.v1.RecoveryWindow.Timeline.ranges:type_name -> snapshotd.v1.RecoveryWindow.Range
-	22, // 26: snapshotd.v1.RecoveryWindow.Range.first_time:type_name -> google.protobuf.Timestamp
-	22, // 27: snapshotd.v1.RecoveryWindow.Range.last_time:type_name -> google.protobuf.Timestamp
-	22, // 28: snapshotd.v1.RecoveryWindow.Range.complete_time:type_name -> google.protobuf.Timestamp
-	22, // 29: snapshotd.v1.RecoveryWindow.Gap.after_time:type_name -> google.protobuf.Timestamp
-	22, // 30: snapshotd.v1.RecoveryWindow.Gap.before_time:type_name -> google.protobuf.Timestamp
-	22, // 31: snapshotd.v1.RecoveryWindow.Snapshot.create_time:type_name -> google.protobuf.Timestamp
-	25, // 32: snapshotd.v1.RecoveryWindow.Snapshot.journal_proof:type_name -> snapshotd.v1.Verification
-	23, // 33: snapshotd.v1.RecoveryWindow.RecoveryPoint.age:type_name -> google.protobuf.Duration
-	25, // 34: snapshotd.v1.RecoveryWindow.Drill.verdict:type_name -> snapshotd.v1.Verification
-	0,  // 35: snapshotd.v1.Cluster.Finding.verdict:type_name -> snapshotd.v1.Cluster.Verdict
-	26, // 36: snapshotd.v1.Cluster.Backend.kind:type_name -> snapshotd.v1.Location.BackendKind
-	27, // 37: snapshotd.v1.Cluster.Backend.last_state:type_name -> snapshotd.v1.Snapshot.State
-	22, // 38: snapshotd.v1.Cluster.Backend.next_repair_time:type_name -> google.protobuf.Timestamp
-	22, // 39: snapshotd.v1.Cluster.Schedule.next_time:type_name -> google.protobuf.Timestamp
-	22, // 40: snapshotd.v1.Cluster.Schedule.last_time:type_name -> google.protobuf.Timestamp
-	27, // 41: snapshotd.v1.Cluster.Schedule.last_state:type_name -> snapshotd.v1.Snapshot.State
-	18, // 42: snapshotd.v1.Cluster.Schedule.missed:type_name -> snapshotd.v1.Cluster.MissedRuns
-	22, // 43: snapshotd.v1.Cluster.MissedRuns.start_time:type_name -> google.protobuf.Timestamp
-	22, // 44: snapshotd.v1.Cluster.MissedRuns.end_time:type_name -> google.protobuf.Timestamp
-	22, // 45: snapshotd.v1.Cluster.Retention.next_time:type_name -> google.protobuf.Timestamp
-	21, // 46: snapshotd.v1.Cluster.Progress.written_bytes:type_name -> snapshotd.v1.Cluster.Progress.WrittenBytesEntry
-	23, // 47: snapshotd.v1.Cluster.Progress.elapsed:type_name -> google.protobuf.Duration
-	1,  // 48: snapshotd.v1.ClusterService.ListClusters:input_type -> snapshotd.v1.ListClustersRequest
-	3,  // 49: snapshotd.v1.ClusterService.GetCluster:input_type -> snapshotd.v1.GetClusterRequest
-	5,  // 50: snapshotd.v1.ClusterService.GetRecoveryWindow:input_type -> snapshotd.v1.GetRecoveryWindowRequest
-	2,  // 51: snapshotd.v1.ClusterService.ListClusters:output_type -> snapshotd.v1.ListClustersResponse
-	4,  // 52: snapshotd.v1.ClusterService.GetCluster:output_type -> snapshotd.v1.GetClusterResponse
-	6,  // 53: snapshotd.v1.ClusterService.GetRecoveryWindow:output_type -> snapshotd.v1.GetRecoveryWindowResponse
-	51, // [51:54] is the sub-list for method output_type
-	48, // [48:51] is the sub-list for method input_type
-	48, // [48:48] is the sub-list for extension type_name
-	48, // [48:48] is the sub-list for extension extendee
-	0,  // [0:48] is the sub-list for field type_name
+	25, // 24: snapshotd.v1.Cluster.last_save_state:type_name -> snapshotd.v1.Snapshot.State
+	22, // 25: snapshotd.v1.RecoveryWindow.Timeline.start_time:type_name -> google.protobuf.Timestamp
+	10, // 26: snapshotd.v1.RecoveryWindow.Timeline.ranges:type_name -> snapshotd.v1.RecoveryWindow.Range
+	22, // 27: snapshotd.v1.RecoveryWindow.Range.first_time:type_name -> google.protobuf.Timestamp
+	22, // 28: snapshotd.v1.RecoveryWindow.Range.last_time:type_name -> google.protobuf.Timestamp
+	22, // 29: snapshotd.v1.RecoveryWindow.Range.complete_time:type_name -> google.protobuf.Timestamp
+	22, // 30: snapshotd.v1.RecoveryWindow.Gap.after_time:type_name -> google.protobuf.Timestamp
+	22, // 31: snapshotd.v1.RecoveryWindow.Gap.before_time:type_name -> google.protobuf.Timestamp
+	22, // 32: snapshotd.v1.RecoveryWindow.Snapshot.create_time:type_name -> google.protobuf.Timestamp
+	26, // 33: snapshotd.v1.RecoveryWindow.Snapshot.journal_proof:type_name -> snapshotd.v1.Verification
+	23, // 34: snapshotd.v1.RecoveryWindow.RecoveryPoint.age:type_name -> google.protobuf.Duration
+	26, // 35: snapshotd.v1.RecoveryWindow.Drill.verdict:type_name -> snapshotd.v1.Verification
+	0,  // 36: snapshotd.v1.Cluster.Finding.verdict:type_name -> snapshotd.v1.Cluster.Verdict
+	27, // 37: snapshotd.v1.Cluster.Backend.kind:type_name -> snapshotd.v1.Location.BackendKind
+	25, // 38: snapshotd.v1.Cluster.Backend.last_state:type_name -> snapshotd.v1.Snapshot.State
+	22, // 39: snapshotd.v1.Cluster.Backend.next_repair_time:type_name -> google.protobuf.Timestamp
+	22, // 40: snapshotd.v1.Cluster.Schedule.next_time:type_name -> google.protobuf.Timestamp
+	22, // 41: snapshotd.v1.Cluster.Schedule.last_time:type_name -> google.protobuf.Timestamp
+	25, // 42: snapshotd.v1.Cluster.Schedule.last_state:type_name -> snapshotd.v1.Snapshot.State
+	18, // 43: snapshotd.v1.Cluster.Schedule.missed:type_name -> snapshotd.v1.Cluster.MissedRuns
+	22, // 44: snapshotd.v1.Cluster.MissedRuns.start_time:type_name -> google.protobuf.Timestamp
+	22, // 45: snapshotd.v1.Cluster.MissedRuns.end_time:type_name -> google.protobuf.Timestamp
+	22, // 46: snapshotd.v1.Cluster.Retention.next_time:type_name -> google.protobuf.Timestamp
+	21, // 47: snapshotd.v1.Cluster.Progress.written_bytes:type_name -> snapshotd.v1.Cluster.Progress.WrittenBytesEntry
+	23, // 48: snapshotd.v1.Cluster.Progress.elapsed:type_name -> google.protobuf.Duration
+	1,  // 49: snapshotd.v1.ClusterService.ListClusters:input_type -> snapshotd.v1.ListClustersRequest
+	3,  // 50: snapshotd.v1.ClusterService.GetCluster:input_type -> snapshotd.v1.GetClusterRequest
+	5,  // 51: snapshotd.v1.ClusterService.GetRecoveryWindow:input_type -> snapshotd.v1.GetRecoveryWindowRequest
+	2,  // 52: snapshotd.v1.ClusterService.ListClusters:output_type -> snapshotd.v1.ListClustersResponse
+	4,  // 53: snapshotd.v1.ClusterService.GetCluster:output_type -> snapshotd.v1.GetClusterResponse
+	6,  // 54: snapshotd.v1.ClusterService.GetRecoveryWindow:output_type -> snapshotd.v1.GetRecoveryWindowResponse
+	52, // [52:55] is the sub-list for method output_type
+	49, // [49:52] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_snapshotd_v1_cluster_service_proto_init() }

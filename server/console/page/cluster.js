@@ -92,16 +92,18 @@ const known = (n, text) => (Number(n) < 0 ? quiet('not known') : text(n));
 function backends(c) {
   return table('Backends', ['Backend', 'Snapshots', 'Size', 'Free', 'Last save', 'Newest whole copy', 'Waiting', 'URL'],
     c.backends.map((b) => row(b.name, known(b.snapshots, String), known(b.sizeBytes, size), known(b.freeBytes, size),
-      [lastSave(c, b), b.lastError ? el('div', {}, b.lastError) : null], newestOn(c, b),
+      [...lastSave(c, b), b.lastError ? el('div', {}, b.lastError) : null], newestOn(c, b),
       Number(b.waiting) ? [b.waiting, b.nextRepairTime ? el('div', { class: 'quiet' }, 'next try ', due(b.nextRepairTime)) : null] : '-',
       mono(b.url))));
 }
 
 // lastSave is how the last save ended on a backend. Without the catalog it is not known.
 function lastSave(c, b) {
-  if (c.verdict === 'VERDICT_UNKNOWN') return quiet('not known');
-  if (!c.lastSave) return '-';
-  return b.lastState === 'STATE_UNSPECIFIED' ? quiet('not to go there') : stateBadge(b.lastState);
+  if (c.verdict === 'VERDICT_UNKNOWN') return [quiet('not known')];
+  if (!c.lastSave) return ['-'];
+  if (b.lastState === 'STATE_UNSPECIFIED') return [quiet('not to go there')];
+  const damaged = b.lastState === 'STATE_READY' && b.lastError;
+  return damaged ? [stateBadge(b.lastState), ' ', badge('danger', 'DAMAGED SINCE')] : [stateBadge(b.lastState)];
 }
 
 // newestOn is the newest snapshot that a backend holds whole. It may be older than those that were examined.

@@ -66,6 +66,13 @@ function line(c, open) {
 // among is the limit of what is known of a cluster's snapshots.
 const among = (c) => (c.complete ? '' : ` among the newest ${c.examined}`);
 
+// outcome is how the last save ended, and whether what it stored was found damaged since.
+function outcome(c) {
+  const { lastSaveState: told = 'STATE_UNSPECIFIED', lastSave: { state: now } } = c;
+  const saved = told === 'STATE_UNSPECIFIED' ? now : told; // a replica that is older than the page does not tell
+  return saved === now ? [stateBadge(saved)] : [stateBadge(saved), ' ', badge('danger', 'DAMAGED SINCE')];
+}
+
 // glimpse is the visible part of a line.
 function glimpse(c) {
   const fact = (...what) => el('span', { class: 'fact' }, ...what);
@@ -75,7 +82,7 @@ function glimpse(c) {
   const next = c.schedules.map((s) => s.nextTime).filter(Boolean).sort()[0];
   return [
     c.newestReady ? fact('newest READY ', bold(age(c.newestReady.createTime)), ' ago') : fact('newest READY ', none('none')),
-    c.lastSave ? fact('last save ', stateBadge(c.lastSave.state)) : fact('last save ', none('none')),
+    c.lastSave ? fact('last save ', ...outcome(c)) : fact('last save ', none('none')),
     c.proven ? fact('proven ', bold(age(c.provenTime)), ' ago') : fact('proven ', unproven),
     next ? fact('next run ', bold(due(next))) : fact('no schedule'),
   ];
@@ -102,7 +109,7 @@ export function atAGlance(c) {
   const { newestReady: newest, lastSave: last, proven } = c;
   return terms([
     ['Newest READY', newest ? [when(newest.createTime), ' ', mono(newest.name), `, ${facts(newest)}`] : quiet(`none${among(c)}`)],
-    ['Last save', last ? [stateBadge(last.state), ' ', when(last.createTime), ' ', mono(last.name)] : quiet(`none${among(c)}`)],
+    ['Last save', last ? [...outcome(c), ' ', when(last.createTime), ' ', mono(last.name)] : quiet(`none${among(c)}`)],
     ['Restore proven', proven ? [when(c.provenTime), ' by a drill of ', mono(proven.name)] : quiet(`never${among(c)}`)],
     ['Waits for repair', waiting ? el('b', {}, several(waiting, 'copy', 'copies')) : quiet('nothing')],
     ['Leads', c.leader ? mono(c.leader) : quiet('none, or not known')],
