@@ -21,7 +21,7 @@ const (
 	EventListed                             // a listing of a backend has ended: Kind, Duration spent in the backend, Err
 	EventCounted                            // the catalog's records, after a reconcile: States, Damaged, Newest, Unread
 	EventSwept                              // leftovers were removed from Backend: Count
-	EventVerified                           // a snapshot was verified: Snapshot, Verification; Damaged when it did not pass
+	EventVerified                           // a snapshot was verified: Snapshot, Verification; Damaged when it failed
 	EventProven                             // the newest proven snapshot: Name, Revision, ProvenTime; zero without one
 	EventRepaired                           // an attempt to copy a snapshot to Backend has ended: Err
 	EventRepairsQueued                      // the copies that wait for their repair: Queued
@@ -66,7 +66,7 @@ type Event struct {
 	Err          error
 	Count        int64
 	States       map[State]int64
-	Damaged      map[string][]string    // by name: snapshots that did not pass their last verification, and on which backends
+	Damaged      map[string][]string    // by name of a snapshot that did not pass its last verification: on which backends
 	Unread       int64                  // records that cannot be read
 	Newest       []string               // names of those of Damaged, the newest first, at most MaxDamagedNoted
 	Queued       map[string]RepairQueue // by backend; a backend without any is left out

@@ -47,7 +47,8 @@ func newObserver(ctx context.Context, six, own metric.MeterProvider, version str
 	m.reloaded.Record(ctx, 1)
 	o := &observer{six: h, own: m, kept: k, newest: map[string]time.Time{}, runs: map[[2]string]outcome{}}
 	return o, errors.Join(o.queues.register(own.Meter(scope)), o.outcomes.register(own.Meter(scope)),
-		o.certificates.register(own.Meter(scope)), o.rooms.register(own.Meter(scope)), o.journals.register(own.Meter(scope), k))
+		o.certificates.register(own.Meter(scope)), o.rooms.register(own.Meter(scope)),
+		o.journals.register(own.Meter(scope), k))
 }
 
 // Observe implements [snapshot.Observer]. The events that only watchers see have no metric.

@@ -109,7 +109,9 @@ func (o *outcomes) register(m metric.Meter) error {
 }
 
 // observeBad observes what is bad in the catalog, as the leader knows it.
-func (c *clusterOutcomes) observeBad(to metric.Observer, damaged, copies, unread metric.Float64Observable, name string) {
+func (c *clusterOutcomes) observeBad(
+	to metric.Observer, damaged, copies, unread metric.Float64Observable, name string,
+) {
 	known, records := c.damaged, c.unread
 	if !c.leading {
 		known, records = nil, 0
