@@ -237,10 +237,10 @@ func (x *comparison) compare(v *view, rec, found *snapshot.Record, data *reposit
 	return l
 }
 
-// catchUp writes the manifest in this node's own directory anew after another replica has changed labels or pin. The
-// record alone is no reason to, because the catalog is no witness. The manifest on a shared backend is one, unless it
-// is a repair's copy of an older one. Without it the manifest here stays as it is until this replica is asked for the
-// same update.
+// catchUp writes an outdated manifest anew: in this node's own directory after another replica has changed labels or
+// pin, on a shared backend after a repair from such a directory. The record alone is no reason to, because the
+// catalog is no witness. The manifest on a shared backend is one, unless it is a repair's copy of an older one.
+// Without it the manifest here stays as it is until this replica is asked for the same update.
 func (x *comparison) catchUp(ctx context.Context, v *view, rec *snapshot.Record) {
 	if !rec.Outdated(v.repo.Name()) || x.validateOnly {
 		return

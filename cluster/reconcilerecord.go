@@ -142,7 +142,7 @@ func (r *reconciliation) count(rec *snapshot.Record, e *effect, written bool) {
 	if rec != nil {
 		r.byState[rec.State()]++
 		if v := rec.Verification; v != nil && !v.Passed {
-			r.damaged[rec.Name] = damaged{taken: rec.CreateTime, on: rec.FailedOn()}
+			r.damaged[rec.Name] = damaged{taken: rec.CreateTime, on: rec.DamagedOn()}
 		}
 		r.etcds.Note(&rec.Snapshot, r.begin)
 		// A proof that a clock was ahead for would be the newest for as long.

@@ -237,17 +237,13 @@ func (v *verification) note(ctx context.Context, rec *snapshot.Record, backend s
 	v.first = cmp.Or(v.first, err)
 }
 
-// event returns the event of the verdict. Bytes that are right and hold no database are damaged on all backends.
+// event returns the event of the verdict.
 func (v *verification) event(rec *snapshot.Record) snapshot.Event {
 	ev := snapshot.Event{
 		Type: snapshot.EventVerified, Name: rec.Name, Snapshot: rec.Clone(), Verification: &v.verdict,
 	}
 	if !v.verdict.Passed {
-		on := slices.Sorted(maps.Keys(v.damaged))
-		if len(on) == 0 {
-			on = rec.ReadyOn()
-		}
-		ev.Damaged = map[string][]string{rec.Name: on}
+		ev.Damaged = map[string][]string{rec.Name: slices.Sorted(maps.Keys(v.damaged))}
 	}
 	return ev
 }

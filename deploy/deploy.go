@@ -21,6 +21,7 @@ var dashboard []byte
 type Query struct {
 	Where string // the rule, the panel or the annotation
 	Expr  string
+	Text  string // of an alert, which may have queries, too
 }
 
 //go:embed prometheus/rules_test.yaml
@@ -30,7 +31,10 @@ var rulesTest []byte
 func Rules() (alerts, records []Query, err error) {
 	var file struct {
 		Groups []struct {
-			Rules []struct{ Alert, Record, Expr string }
+			Rules []struct {
+				Alert, Record, Expr string
+				Annotations         struct{ Summary, Description string }
+			}
 		}
 	}
 	if err := yaml.Unmarshal(rules, &file); err != nil {
@@ -39,10 +43,10 @@ func Rules() (alerts, records []Query, err error) {
 	for _, g := range file.Groups {
 		for _, r := range g.Rules {
 			if r.Record != "" {
-				records = append(records, Query{r.Record, r.Expr})
+				records = append(records, Query{Where: r.Record, Expr: r.Expr})
 				continue
 			}
-			alerts = append(alerts, Query{r.Alert, r.Expr})
+			alerts = append(alerts, Query{r.Alert, r.Expr, r.Annotations.Summary + r.Annotations.Description})
 		}
 	}
 	return alerts, records, nil
@@ -86,11 +90,11 @@ func Panels() ([]Query, error) {
 	var queries []Query
 	for _, p := range file.Panels {
 		for _, t := range p.Targets {
-			queries = append(queries, Query{strings.TrimSpace(p.Title + ": " + t.LegendFormat), t.Expr})
+			queries = append(queries, Query{Where: strings.TrimSpace(p.Title + ": " + t.LegendFormat), Expr: t.Expr})
 		}
 	}
 	for _, a := range file.Annotations.List {
-		queries = append(queries, Query{a.Name, a.Expr})
+		queries = append(queries, Query{Where: a.Name, Expr: a.Expr})
 	}
 	return queries, nil
 }

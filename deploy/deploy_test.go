@@ -74,6 +74,9 @@ func TestEveryMetricIsOneThatTheServiceExports(t *testing.T) {
 
 func check(t *testing.T, names, used map[string]bool, q deploy.Query) {
 	t.Helper()
+	for _, name := range metric.FindAllString(q.Text, -1) {
+		used[name] = true
+	}
 	for _, name := range metric.FindAllString(q.Expr, -1) {
 		used[name] = true
 		if !names[name] {

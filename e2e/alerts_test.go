@@ -103,7 +103,7 @@ var breakages = [][]breakage{{
 			a.first.must("save", "--cluster", "damaged")
 			a.first.must("verify", "latest", "--cluster", "damaged")
 		},
-		fires: []sign{told("EtcdSnapshotDamaged", "cluster", "damaged", "backend", "local")},
+		fires: []sign{told("EtcdSnapshotDamaged", "cluster", "damaged")},
 	},
 	{ // there is no such snapshot, and so nothing that reconcile would bring back
 		breaks: func(a *alarming) { a.put("/snapshotd/v1/unread/snapshots/"+snapshot.OrderKey("other"), "no record") },
@@ -118,7 +118,7 @@ var breakages = [][]breakage{{
 		mounts: true,
 	},
 	{ // less than is to stay free
-		breaks: func(a *alarming) { a.occupy("spool", 60<<20) },
+		breaks: func(a *alarming) { a.occupy("spool", 8<<20) },
 		mends:  func(a *alarming) { a.leave("spool") },
 		fires:  []sign{told("EtcdSnapshotSpoolNearlyFull", "cluster", "twice", "instance", "second")},
 		mounts: true,

@@ -222,8 +222,8 @@ func (j *Journal) breakWith(why *breakError) {
 	}
 }
 
-// pendingBreak returns why a new timeline must begin; nil when none must. It stays until that has begun (began): the
-// session that finds it may fail before.
+// pendingBreak returns why a new timeline must begin; nil when none must. It stays until that has begun (began), or
+// the term ends (noteTerm): the session that finds it may fail before.
 func (j *Journal) pendingBreak() *breakError {
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -174,9 +174,9 @@ func (u *upload) finish(p *local.Part, e ending) {
 	if u.outcomes == nil {
 		u.outcomes = map[int64]ending{}
 	}
-	// Without the lock: removing asks all backends for their outcomes, this one among them.
 	u.outcomes[p.Number] = e
 	u.mu.Unlock()
+	// Without the lock: removing asks all backends for their outcomes, this one among them.
 	u.journal.removeStored(p)
 }
 

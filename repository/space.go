@@ -24,6 +24,12 @@ const (
 // its log in advance, and ends when there is no room for it. A disk that is too small for an etcd leaves less.
 func reserve(size int64) int64 { return min(snapshot.MemberRoom, size/reserveShare) }
 
+// Free returns how many bytes jobs may still write to the spool in a directory.
+func Free(dir string) (int64, error) {
+	free, size, err := disk.Space(dir)
+	return max(0, free-reserve(size)), err
+}
+
 // CheckSpace refuses to fill the disk of a directory: etcd itself may live there.
 func CheckSpace(dir string, size int64) error {
 	if err := lackOf(dir, size, "bytes are needed"); err != nil {

@@ -66,7 +66,7 @@ type Event struct {
 	Err          error
 	Count        int64
 	States       map[State]int64
-	Damaged      map[string][]string    // by name of a snapshot that did not pass its last verification: on which backends
+	Damaged      map[string][]string    // by name of a snapshot that did not pass its last verification: damaged copies
 	Unread       int64                  // records that cannot be read
 	Newest       []string               // names of those of Damaged, the newest first, at most MaxDamagedNoted
 	Queued       map[string]RepairQueue // by backend; a backend without any is left out

@@ -89,23 +89,9 @@ func (r *Record) Repairs() []Repair { return slices.Clone(r.book.Repairs) }
 // Damaged reports whether the bytes of the copy on a backend were read and found damaged.
 func (r *Record) Damaged(backend string) bool { return slices.Contains(r.book.Damaged, backend) }
 
-// FailedOn returns the backends whose copies did not pass the last verification; none when it has passed. A copy whose
-// bytes are wrong is FAILED, and one that has taken its place since is younger than the verdict. When the bytes are
-// right and the database in them is not, all copies have that.
-func (r *Record) FailedOn() (backends []string) {
-	v := r.Verification
-	if v == nil || v.Passed {
-		return nil
-	}
-	for _, l := range r.Locations() {
-		if slices.Contains(v.Backends, l.Backend) && (l.State == StateFailed || l.UpdateTime.After(v.Time)) {
-			backends = append(backends, l.Backend)
-		}
-	}
-	if len(backends) == 0 {
-		return r.ReadyOn()
-	}
-	return backends
+// DamagedOn returns the backends whose copy was read and found damaged, and was not replaced since.
+func (r *Record) DamagedOn() []string {
+	return slices.DeleteFunc(slices.Clone(r.book.Damaged), func(b string) bool { return r.Location(b) == nil })
 }
 
 // SupersededBy returns the name of the snapshot whose save took the request over; empty when none did.

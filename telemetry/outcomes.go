@@ -118,13 +118,16 @@ func (c *clusterOutcomes) observeBad(
 	}
 	to.ObserveFloat64(damaged, float64(len(known)), clusterOf(name))
 	to.ObserveFloat64(unread, float64(records), clusterOf(name))
+	count := map[string]int{} // also of directories of other nodes
 	for _, b := range c.backends {
-		n := 0
-		for _, on := range known {
-			if slices.Contains(on, b) {
-				n++
-			}
+		count[b] = 0
+	}
+	for _, on := range known {
+		for _, b := range on {
+			count[b]++
 		}
+	}
+	for b, n := range count {
 		to.ObserveFloat64(copies, float64(n), backendOf(name, b))
 	}
 }

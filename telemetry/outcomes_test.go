@@ -253,7 +253,7 @@ func TestAFailureEndsWhereNoSaveGoesAnyMore(t *testing.T) {
 	want("0")
 }
 
-// An alert has to name the backend. A database that is damaged in all copies counts on each.
+// An alert has to name the backend, also one that is a directory of another node.
 func TestDamagedCopiesAndRecordsAreKnownByTheLeader(t *testing.T) {
 	clearEnv(t)
 	tel := start(t, telemetry.Config{})
@@ -267,9 +267,10 @@ func TestDamagedCopiesAndRecordsAreKnownByTheLeader(t *testing.T) {
 	want("0", "0", "0")
 	tel.Leader(t.Context(), "prod", true)
 	tel.Observer().Observe(t.Context(), snapshot.Event{Type: snapshot.EventCounted, Cluster: "prod", Unread: 3,
-		Damaged: map[string][]string{"a": {"s3"}, "b": {"local", "s3"}, "c": nil}})
+		Damaged: map[string][]string{"a": {"s3"}, "b": {"local@b", "local", "s3"}, "c": nil}})
 	want("1", "2", "3")
 	has(t, tel, `snapshotd_snapshots_damaged{cluster="prod"} 3`)
+	has(t, tel, `snapshotd_copies_damaged{backend="local@b",cluster="prod"} 1`)
 	tel.Observer().Observe(t.Context(), snapshot.Event{Type: snapshot.EventVerified, Cluster: "prod", Name: "d",
 		Verification: &snapshot.Verification{}, Damaged: map[string][]string{"d": {"local"}}})
 	want("2", "2", "3")

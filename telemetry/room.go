@@ -31,7 +31,8 @@ func (r *rooms) register(m metric.Meter) error {
 		return made(reg, g, err)
 	}
 	dataDir := gauge("snapshotd.data_dir.free",
-		"Bytes that this replica can still write to the disk of its data directory; absent when the disk does not answer.")
+		"Bytes that saves and drills can still write to the disk of this replica's data directory, without what is left "+
+			"to an etcd there; absent when the disk does not answer.")
 	backend := gauge("snapshotd.backend.free",
 		"Bytes that this replica can still write to the disk of a backend that is a directory; "+
 			"absent when the disk does not answer.")

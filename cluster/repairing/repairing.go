@@ -72,10 +72,8 @@ func (r *Repair) run(ctx context.Context) error {
 	for _, src := range r.sources() {
 		manifest, err := r.readSource(ctx, src)
 		if err == nil {
-			r.source, r.copied = src, r.Record.Generation
-			if r.Record.Outdated(src.Name()) {
-				r.copied = 0 // it is the manifest of an earlier one
-			}
+			r.source = src
+			r.noteCopied(r.Record)
 			x := copying{rec: r.Record, from: src, to: r.Target, now: r.Now, observe: r.Observe}
 			var sourceFailed bool
 			sourceFailed, err = x.run(ctx, manifest)
@@ -221,8 +219,15 @@ func (r *Repair) renewManifest(ctx context.Context, rec *snapshot.Record) error 
 	if err := r.Target.PutManifest(ctx, rec.Name, doc); err != nil {
 		return err
 	}
-	r.copied = rec.Generation
+	r.noteCopied(rec)
 	return nil
+}
+
+// noteCopied notes of which generation the record is whose manifest the source has given; 0 of an unknown earlier one.
+func (r *Repair) noteCopied(rec *snapshot.Record) {
+	if r.copied = rec.Generation; rec.Outdated(r.source.Name()) {
+		r.copied = 0
+	}
 }
 
 // configured returns the names of the cluster's backends.

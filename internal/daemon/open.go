@@ -10,6 +10,7 @@ import (
 
 	"github.com/snapshotd/snapshotd/internal/config"
 	"github.com/snapshotd/snapshotd/internal/disk"
+	"github.com/snapshotd/snapshotd/repository"
 	"github.com/snapshotd/snapshotd/server"
 	"github.com/snapshotd/snapshotd/server/limits"
 	"github.com/snapshotd/snapshotd/telemetry"
@@ -79,7 +80,8 @@ func (s *Service) openTelemetry(ctx context.Context) error {
 		return err
 	}
 	s.telemetry = t
-	t.AddDataDir(spaceOf(s.cfg.DataDir).bytes)
+	room := &space{free: func() (int64, error) { return repository.Free(s.cfg.DataDir) }}
+	t.AddDataDir(room.bytes)
 	s.closers.later("telemetry", t.Shutdown)
 	s.log = newLogger(s.written, t)
 	// Lines that libraries print with the log package go to this log, in its format.

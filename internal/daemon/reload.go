@@ -171,6 +171,7 @@ func (r *reloader) applyClusters(ctx context.Context, wanted []config.Cluster) {
 			continue
 		case c != nil && r.events.Moving(c.Name()) != nil:
 			r.wait(ctx, c, wanted)
+			c.notInEffect.Store(nil) // it waits, and nothing is tried
 			next = append(next, c)
 			continue
 		}

@@ -24,13 +24,9 @@ type place struct {
 func newPlace(cfg config.Backend, info repository.Info) *place {
 	p := &place{Place: status.Place{Name: info.Name, Kind: info.Kind, URI: info.Root, URL: cfg.URL.String(), Free: -1}}
 	if u, err := url.Parse(info.Root); err == nil && info.Kind == snapshot.BackendLocal {
-		p.space = spaceOf(u.Path)
+		p.space = &space{free: func() (int64, error) { return disk.Free(u.Path) }}
 	}
 	return p
-}
-
-func spaceOf(dir string) *space {
-	return &space{free: func() (int64, error) { return disk.Free(dir) }}
 }
 
 // space is the room on the disk of a directory.

@@ -35,20 +35,22 @@ func (s *Service) serve(ctx context.Context, u unopened) server.Cluster {
 	var opened closers
 	defer opened.close(ctx, s.log)
 	for _, b := range u.cfg.Backends {
+		at := status.Place{Name: b.On(s.cfg.NodeName), URI: b.URL.String(), URL: b.URL.String(), Free: -1}
 		if backend, err := s.openBackend(b, nil, &opened); err == nil {
-			known.Places = append(known.Places, newPlace(b, backend.Info()).Place)
+			at = newPlace(b, backend.Info()).Place
 		}
+		known.Places = append(known.Places, at)
 	}
 	return server.Unopened(known)
 }
 
-// sameUnopened reports whether two lists have the same clusters, for the same reasons.
+// sameUnopened reports whether two lists have the same clusters, which are not open for the same reasons.
 func sameUnopened(a, b []unopened) bool {
 	if len(a) != len(b) {
 		return false
 	}
 	for i := range a {
-		if a[i].cfg.Name != b[i].cfg.Name || a[i].why.Error() != b[i].why.Error() {
+		if !a[i].cfg.SameButLimits(b[i].cfg) || a[i].why.Error() != b[i].why.Error() {
 			return false
 		}
 	}

@@ -13,101 +13,49 @@ import (
 
 // byRevision takes a snapshot that holds the revision: every such snapshot of one history gives the same keys. Of those
 // whose manifests say so, the one with the lowest newest revision is the first, because it has most of the leases of
-// that time. The others are read, and those of other histories before: none of these may hold the revision, too.
+// that time. The others are read. When manifests show that snapshots of two histories hold it, or may, it is refused.
 func (l *lookback) byRevision(ctx context.Context) error {
 	l.leaveOut(l.unread...)
 	all := l.survey(ctx)
 	sure, unsure := holders(all, l.Choice.Revision)
-	if err := oneHistory(all, sure); err != nil {
+	if err := oneHistory(all, sure, "it is"); err != nil {
+		return err
+	}
+	if err := oneHistory(all, slices.Concat(sure, unsure), "it may be"); err != nil {
 		return err
 	}
 	if err := l.oneTimeline(ctx, sure); err != nil {
 		return err
 	}
-	found, own, none, err := l.searchOthers(ctx, histories(all), sure, unsure)
-	if err != nil {
-		return err
-	}
 	slices.SortStableFunc(sure, func(a, b *held) int { return cmp.Compare(a.newest, b.newest) })
-	holding := slices.Concat(sure, found)
-	if err := oneHistory(all, holding); err != nil {
-		return err
-	}
-	done := len(holding) == 1 && len(found) == 1 && l.read == l.res.URI // nothing was read after it
-	for i := 0; i < len(holding) && !done; i++ {
-		if done, _, err = l.attempt(ctx, holding[i]); err != nil {
+	for _, h := range sure {
+		if done, _, err := l.attempt(ctx, h); done || err != nil {
+			l.tellUnread(all, err)
 			return err
 		}
 	}
-	if !done && len(sure) > 0 {
-		var h *held
-		h, none, err = l.search(ctx, own)
-		done = h != nil
-	}
-	if err != nil || !done {
-		return cmp.Or(err, none, error(&notHeldError{revision: l.Choice.Revision}))
-	}
-	l.tellUnread(all)
-	return nil
+	err := l.search(ctx, unsure)
+	l.tellUnread(all, err)
+	return err
 }
 
-// searchOthers looks for the revision in each history of which no snapshot is sure to hold it. It returns the snapshots
-// that do, those that may hold it in the history of the sure ones, and why the last history has none.
-func (l *lookback) searchOthers(
-	ctx context.Context, parts [][]*held, sure, unsure []*held,
-) (found, own []*held, none, err error) {
-	within := func(part, some []*held) []*held {
-		return slices.DeleteFunc(slices.Clone(part), func(h *held) bool { return !slices.Contains(some, h) })
+// tellUnread notes, when a snapshot was taken, that there are some of which no manifest says what they hold: that they
+// are of its history is not known.
+func (l *lookback) tellUnread(all []*held, err error) {
+	if err != nil {
+		return
 	}
-	for _, part := range parts {
-		maybe := within(part, unsure)
-		if len(within(part, sure)) > 0 {
-			own = maybe
-			continue
-		}
-		var h *held
-		if h, none, err = l.search(ctx, maybe); err != nil {
-			return nil, nil, nil, err
-		}
-		if h != nil {
-			found = append(found, h)
-		}
-	}
-	return found, own, none, nil
-}
-
-// histories returns snapshots, which are in the order of their time, apart where their manifests show that a history
-// has ended. Those that no manifest describes are with the ones before them.
-func histories(all []*held) (parts [][]*held) {
-	var last *held
-	begin := 0
-	for i, h := range all {
-		if h.newest == 0 {
-			continue
-		}
-		if last != nil && !h.follows(last) {
-			parts = append(parts, all[begin:i])
-			begin = i
-		}
-		last = h
-	}
-	return append(parts, all[begin:])
-}
-
-// tellUnread notes that there are snapshots of which neither a manifest nor their data says what they hold: that they
-// are of the history that was found is not known.
-func (l *lookback) tellUnread(all []*held) {
 	var unknown []string
 	for _, h := range all {
-		if h.newest == 0 {
+		if h.newest == 0 && h.name != l.res.Snapshot.Name {
 			unknown = append(unknown, h.name)
 		}
 	}
 	if len(unknown) == 0 {
 		return
 	}
-	l.leaveOut(fmt.Errorf("snapshots whose revisions no manifest names, and which were not read (%d, the newest is %s): "+
-		"if etcd was restored since, one may hold another revision %d; give the NAME of the right one then",
+	l.leaveOut(fmt.Errorf("snapshots whose revisions no manifest names (%d, the newest is %s): if etcd was restored "+
+		"since, one may hold another revision %d; give the NAME of the right one then",
 		len(unknown), unknown[len(unknown)-1], l.Choice.Revision))
 }
 
@@ -132,7 +80,7 @@ func (h *held) follows(older *held) bool {
 
 // oneHistory returns an error when snapshots, which are some of all, are of different histories. All are in the order
 // of their time.
-func oneHistory(all, some []*held) error {
+func oneHistory(all, some []*held, how string) error {
 	var last, first *held // last of all, first of some
 	broken := false       // the history has ended after the first
 	for _, h := range all {
@@ -147,7 +95,7 @@ func oneHistory(all, some []*held) error {
 			first = h
 		case broken:
 			return snapshot.Invalid("--revision",
-				"it is in more than one history of the cluster, because etcd was restored: in %s of %s and %s of %s",
+				"%s in more than one history of the cluster, because etcd was restored: in %s of %s and %s of %s", how,
 				first.name, first.time.UTC().Format(time.RFC3339), h.name, h.time.UTC().Format(time.RFC3339)).
 				Advise("nothing was restored; give the NAME of the right one, too")
 		}
@@ -155,9 +103,9 @@ func oneHistory(all, some []*held) error {
 	return nil
 }
 
-// search reads snapshots of one history, in the order of their time, until one holds the revision, which is taken then.
-// Both ends of the revisions that a snapshot holds rise with its time. Without one, it returns why there is none.
-func (l *lookback) search(ctx context.Context, all []*held) (found *held, none, err error) {
+// search reads snapshots, in the order of their time, until one holds the revision. Both ends of the revisions that a
+// snapshot holds rise with its time.
+func (l *lookback) search(ctx context.Context, all []*held) error {
 	revision := l.Choice.Revision
 	for len(all) > 0 {
 		// The first whose manifest names a newest revision that is high enough is the best guess.
@@ -167,14 +115,12 @@ func (l *lookback) search(ctx context.Context, all []*held) (found *held, none, 
 		}
 		done, not, err := l.attempt(ctx, all[i])
 		switch {
-		case err != nil:
-			return nil, nil, err
-		case done:
-			return all[i], nil, nil
+		case done || err != nil:
+			return err
 		case not == nil:
 			all = slices.Delete(all, i, i+1)
 		case not.below > 0:
-			return nil, not, nil
+			return not
 		case not.newest < revision:
 			all = all[i+1:]
 		default:
@@ -182,22 +128,18 @@ func (l *lookback) search(ctx context.Context, all []*held) (found *held, none, 
 		}
 	}
 	if unread := firstUnread(l.res.Skipped); unread != nil {
-		return nil, nothing(l.Choice, l.repos, l.res.Skipped), nil
+		return nothing(l.Choice, l.repos, l.res.Skipped)
 	}
-	return nil, &notHeldError{revision: revision}, nil
+	return &notHeldError{revision: revision}
 }
 
 // attempt tries to take a snapshot. It returns why the snapshot does not hold the revision; when it cannot be read, it
-// is skipped. What was read of its revisions is noted.
+// is skipped.
 func (l *lookback) attempt(ctx context.Context, h *held) (done bool, not *notHeldError, err error) {
 	failed, done, err := h.try(ctx, l.Choice, func(c candidate) error { return l.takeRevision(ctx, c) })
 	l.leaveOut(failed...)
-	switch {
-	case errors.As(err, &not):
-		h.oldest, h.newest = not.oldest, not.newest
+	if errors.As(err, &not) {
 		return false, not, nil
-	case done:
-		h.oldest, h.newest = l.res.Past.Oldest, l.res.Past.Newest
 	}
 	return done, nil, err
 }

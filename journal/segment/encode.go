@@ -81,7 +81,7 @@ const maxMillis = 253402300799999
 // MaxTime is the latest time that an entry may have.
 var MaxTime = time.UnixMilli(maxMillis).UTC()
 
-// checkMillis refuses 0, which is a time that was not set, and times that no text of RFC 3339 can have.
+// checkMillis refuses 0 and less, as a time that was not set is, and times that no text of RFC 3339 can have.
 func checkMillis(ms int64) error {
 	if ms <= 0 || ms > maxMillis {
 		return fmt.Errorf("%d is no time in milliseconds", ms)

@@ -155,8 +155,8 @@ func (h *Header) checkTimes() error {
 	return nil
 }
 
-// Equal reports whether two headers are the same, by their JSON: == compares the pointers of CompleteTime, and the
-// zones of times.
+// Equal reports whether two headers are the same, by their JSON: == compares the pointers of CompleteTime, and of the
+// locations of times.
 func (h *Header) Equal(other *Header) bool {
 	a, aerr := json.Marshal(h)
 	b, berr := json.Marshal(other)

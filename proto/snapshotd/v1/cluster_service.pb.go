@@ -596,7 +596,8 @@ type Cluster struct {
 	// The service trusts signed manifests alone. Commands with --from do so too when they are given the public key.
 	SignaturesRequired bool `protobuf:"varint,43,opt,name=signatures_required,json=signaturesRequired,proto3" json:"signatures_required,omitempty"`
 	// How the save of last_save ended: READY, PARTIAL or FAILED. A copy that was found damaged since was stored: the state of last_save
-	// is another one then. Unspecified without last_save.
+	// is another one then. One that was lost since, or is not trusted any more, counts as not stored, and one that a repair has brought
+	// as stored. Unspecified without last_save.
 	LastSaveState Snapshot_State `protobuf:"varint,44,opt,name=last_save_state,json=lastSaveState,proto3,enum=snapshotd.v1.Snapshot_State" json:"last_save_state,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
