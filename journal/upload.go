@@ -127,7 +127,7 @@ func (u *upload) last(ctx context.Context) {
 			continue
 		}
 		if err := u.put(ctx, parts[i]); err != nil {
-			u.journal.cfg.Logger.WarnContext(ctx, "journal stays on the disk until the next start",
+			u.journal.cfg.Logger.WarnContext(ctx, "journal stays on the disk until it is followed again",
 				"backend", u.store.Name(), "error", err)
 			return
 		}

@@ -52,6 +52,20 @@ func TestPlaceWithoutAService(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a time before all snapshots of the cluster", func(t *testing.T) {
+		r := run(t.Context(), nil, "restore", "--at", "2020-01-01", "--from", from, "--cluster", "default",
+			"--data-dir", filepath.Join(t.TempDir(), "d"), "--dry-run")
+		if r.code != 6 || !strings.Contains(r.stderr, "there are others of default") || strings.Contains(r.stderr, "staging") {
+			t.Errorf("exit code %d: %s", r.code, r.stderr)
+		}
+	})
+	t.Run("a variable that is not set", func(t *testing.T) {
+		for _, args := range [][]string{{"list"}, {"verify", "latest"}} {
+			if r := run(t.Context(), nil, append(args, "--from", "")...); r.code != 2 || !strings.Contains(r.stderr, "--from") {
+				t.Errorf("%v: exit code %d: %s", args, r.code, r.stderr)
+			}
+		}
+	})
 	t.Run("no cluster", func(t *testing.T) {
 		r := run(t.Context(), nil, "list", "--from", from+"/default", "--cluster", "other")
 		if want := "there are snapshots outside of any cluster's folder: --prefix ''"; !strings.Contains(r.stderr, want) {

@@ -54,7 +54,7 @@ which may be whole, the exit code is 1.`,
   snapshotd list --from file:///var/backups/etcd`,
 		Args: command.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if opts.from != "" {
+			if cmd.Flags().Changed("from") { // an empty one, of a variable that is not set, must not ask the service
 				return runListFrom(cmd, sys, &opts)
 			}
 			return withClient(sys, cmd, &opts.client, func(ctx context.Context, c *client.Client) error {

@@ -74,7 +74,7 @@ Exits 4 when it is damaged, 6 when there is no such snapshot.`,
 		Args:              command.OneName,
 		ValidArgsFunction: completeName(sys, client.LatestOffered),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if opts.from != "" {
+			if cmd.Flags().Changed("from") {
 				return runVerifyFrom(cmd, sys, &opts, args[0])
 			}
 			for _, name := range []string{"prefix", "journal", "temp-dir", "identity", "signing-public-key-file"} {
@@ -258,8 +258,12 @@ func runProve(ctx context.Context, sys System, opts *verifyOptions, at from.Plac
 		fmt.Fprintf(w, "snapshot   %s, revision %d\n", p.Snapshot.Name, r.Revision)
 		fmt.Fprintf(w, "journal    %s: %s, %s, lead to it from %s, revision %d\n",
 			r.Timeline, restoring.SegmentCount(r), output.Size(r.Bytes), p.Base.Name, r.Base)
-		fmt.Fprintf(w, "same       HashKV %d, compacted up to %d, %s keys, and %s leases that keys name\n",
-			p.HashKV, p.CompactRevision, output.Count(p.TotalKeys), output.Count(r.Leases.Exact))
+		compacted := "never compacted"
+		if p.CompactRevision > 0 {
+			compacted = fmt.Sprintf("compacted up to %d", p.CompactRevision)
+		}
+		fmt.Fprintf(w, "same       HashKV %d, %s, %s keys, and %s leases that keys name\n",
+			p.HashKV, compacted, output.Count(p.TotalKeys), output.Count(r.Leases.Exact))
 		if n := r.Leases.Estimated; n > 0 {
 			fmt.Fprintf(w, "not shown  the time to live of %s leases: the journal does not have it\n", output.Number(n))
 		}

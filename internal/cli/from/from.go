@@ -110,6 +110,9 @@ func holdsAny(ctx context.Context, repo *repository.Repository) bool {
 // Others says which clusters the URLs hold, where a snapshot was not found.
 func (p Place) Others(ctx context.Context) string {
 	names, top := p.Clusters(ctx)
+	if own := strings.TrimSuffix(p.Prefix, "/"); slices.Contains(names, own) {
+		return "there are others of " + own
+	}
 	names = slices.DeleteFunc(names, func(name string) bool { return name+"/" == p.Prefix })
 	text := ""
 	if len(names) > 0 {
