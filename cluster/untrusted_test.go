@@ -170,3 +170,20 @@ func TestRepairReplacesAChangedManifest(t *testing.T) {
 	}
 	f.twins(t, other)
 }
+
+// An alert names the backends with wrong bytes, by the verification as by the reconcile after it.
+func TestAManifestThatIsNotTrustedIsNoDamageOfTheBytes(t *testing.T) {
+	f := newFixture(t, signed(t))
+	s := f.mustSave(t)
+	writeFile(t, f.path("two", s.Name, ".json"), "{}\n")
+	if _, err := f.Verify(t.Context(), cluster.VerifyRequest{Name: s.Name, Level: snapshot.LevelChecksum}); err == nil {
+		t.Fatal("it has passed")
+	}
+	if on, told := f.seen.failed[s.Name]; !told || len(on) > 0 {
+		t.Errorf("the verification tells of wrong bytes on %q", on)
+	}
+	f.reconcile(t, cluster.ReconcileRequest{})
+	if on, told := f.seen.damaged[s.Name]; !told || len(on) > 0 {
+		t.Errorf("reconcile tells of wrong bytes on %q", on)
+	}
+}

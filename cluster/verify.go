@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"slices"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -237,13 +236,23 @@ func (v *verification) note(ctx context.Context, rec *snapshot.Record, backend s
 	v.first = cmp.Or(v.first, err)
 }
 
+// wrongBytes reports whether the bytes of a damaged copy are wrong: no listing shows that.
+func wrongBytes(why error) bool { return snapshot.ReasonOf(why) == snapshot.ReasonChecksumMismatch }
+
 // event returns the event of the verdict.
 func (v *verification) event(rec *snapshot.Record) snapshot.Event {
 	ev := snapshot.Event{
 		Type: snapshot.EventVerified, Name: rec.Name, Snapshot: rec.Clone(), Verification: &v.verdict,
 	}
 	if !v.verdict.Passed {
-		ev.Damaged = map[string][]string{rec.Name: slices.Sorted(maps.Keys(v.damaged))}
+		var on []string
+		for backend, why := range v.damaged {
+			if wrongBytes(why) {
+				on = append(on, backend)
+			}
+		}
+		slices.Sort(on)
+		ev.Damaged = map[string][]string{rec.Name: on}
 	}
 	return ev
 }
@@ -258,7 +267,7 @@ func (v *verification) record(ctx context.Context, rec *snapshot.Record) (*snaps
 		}
 		for backend, why := range v.damaged {
 			// Reconcile sees an untrusted manifest by itself; damaged bytes only the record can tell.
-			next.CopyFailed(backend, why, snapshot.ReasonOf(why) == snapshot.ReasonChecksumMismatch, v.c.cfg.Now())
+			next.CopyFailed(backend, why, wrongBytes(why), v.c.cfg.Now())
 		}
 		for _, backend := range v.good {
 			next.CopyGood(backend, v.c.cfg.Now())

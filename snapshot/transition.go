@@ -21,15 +21,15 @@ func NewSave(s Snapshot, requestID, owner string, chosen []Location) *Record {
 	return &Record{Snapshot: s, RequestID: requestID, Generation: 1, book: Bookkeeping{Owner: owner}}
 }
 
-// clockStep is how far in the future a snapshot of a schedule may be and still be the outcome of its run, as clocks
-// differ.
-const clockStep = time.Minute
+// ClockStep is by how much a clock may be set back without a word: a snapshot of a schedule that is ahead by no more is
+// still the outcome of its run.
+const ClockStep = time.Minute
 
 // FoundAgain takes the request from a record that is made anew from files, unless the snapshot still is its outcome.
 // Another etcd than the live one has not made the request. A clock that was ahead has saved for runs that are still to
 // come. A request that is repeated then makes one snapshot too many, which is no lie.
 func (r *Record) FoundAgain(liveEtcd func() string, now time.Time) {
-	toCome := r.Schedule != "" && r.CreateTime.Sub(now) > clockStep
+	toCome := r.Schedule != "" && r.CreateTime.Sub(now) > ClockStep
 	if r.RequestID != "" && (toCome || r.EtcdClusterID != liveEtcd()) {
 		r.RequestID = ""
 	}

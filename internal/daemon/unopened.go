@@ -46,15 +46,9 @@ func (s *Service) serve(ctx context.Context, u unopened) server.Cluster {
 
 // sameUnopened reports whether two lists have the same clusters, which are not open for the same reasons.
 func sameUnopened(a, b []unopened) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if !a[i].cfg.SameButLimits(b[i].cfg) || a[i].why.Error() != b[i].why.Error() {
-			return false
-		}
-	}
-	return true
+	return slices.EqualFunc(a, b, func(a, b unopened) bool {
+		return a.cfg.SameButLimits(b.cfg) && a.why.Error() == b.why.Error()
+	})
 }
 
 // tellUnopened keeps the verdict in the metrics of the clusters that could not be opened, and of no others.

@@ -48,7 +48,7 @@ func TestRevisionOfTwoHistoriesIsRefusedWhereManifestsDoNotNameIt(t *testing.T) 
 	}
 }
 
-// Files of other programs say nothing of their histories: the plan tells that there are some that were not read.
+// Files of other programs say nothing of their histories: the plan tells that there are some beside the one that is taken.
 func TestSnapshotsThatMayBeOfAnotherHistoryAreTold(t *testing.T) {
 	t.Parallel()
 	h := embedded.NewHistory(t, 62)

@@ -30,18 +30,18 @@ func (l *lookback) byRevision(ctx context.Context) error {
 	slices.SortStableFunc(sure, func(a, b *held) int { return cmp.Compare(a.newest, b.newest) })
 	for _, h := range sure {
 		if done, _, err := l.attempt(ctx, h); done || err != nil {
-			l.tellUnread(all, err)
+			l.tellUndescribed(all, err)
 			return err
 		}
 	}
 	err := l.search(ctx, unsure)
-	l.tellUnread(all, err)
+	l.tellUndescribed(all, err)
 	return err
 }
 
-// tellUnread notes, when a snapshot was taken, that there are some of which no manifest says what they hold: that they
-// are of its history is not known.
-func (l *lookback) tellUnread(all []*held, err error) {
+// tellUndescribed notes, when a snapshot was taken, that there are some of which no manifest says what they hold: that
+// they are of its history is not known.
+func (l *lookback) tellUndescribed(all []*held, err error) {
 	if err != nil {
 		return
 	}

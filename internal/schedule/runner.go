@@ -69,7 +69,6 @@ const (
 	busyPause    = 5 * time.Second  // another save is running
 	stateRetry   = 5 * time.Second  // the catalog does not answer
 	patience     = time.Minute      // with a catalog that does not say who leads
-	clockStep    = time.Minute      // by which a clock may be set back without a word
 	firstBackoff = 5 * time.Second  // after a run that failed, doubled each time
 	lastBackoff  = 10 * time.Minute
 )
@@ -235,7 +234,7 @@ func (r *runner) advance(leading context.Context, e *entry) {
 		r.log.WarnContext(leading,
 			"last run of a schedule is in the future; the clock was set back, or another replica's is wrong",
 			"schedule", e.Name, "last", e.last, "now", now)
-		e.ahead = e.ahead || e.last.Sub(now) > clockStep
+		e.ahead = e.ahead || e.last.Sub(now) > snapshot.ClockStep
 		e.last, e.due, e.unwritten = now, time.Time{}, true
 	}
 	due, missed := e.Spec.Latest(e.last, now)
